@@ -1,0 +1,559 @@
+"""Every setting of a run, as one frozen schema: behind the form, the command line, run.json and the docs.
+
+After a `RunConfig` is built nobody checks again. What is wrong is said in one sentence (`ConfigError`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from dynat_core.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Frozen, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- numbers
+
+
+def parse_number(value: Any) -> Any:
+    """`"8/255"` -> 0.03137...; anything that is not a fraction in text is returned as it is, for pydantic to judge."""
+    if isinstance(value, str):
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            return value
+    return value
+
+
+def describe_eps(eps: float) -> str:
+    """A pixel size in both units, `8/255 (0.0314)`; a size that is no simple part of 255 reads `0.0310 (7.91/255)`."""
+    steps = eps * 255
+    if abs(steps - round(steps)) < 1e-6 and round(steps) != 0:
+        return f"{round(steps)}/255 ({eps:.4g})"
+    return f"{eps:.4g} ({steps:.4g}/255)"
+
+
+Number = Annotated[float, BeforeValidator(parse_number)]
+
+_OF_EPS = re.compile(r"^eps(?:/(?P<over>[0-9.]+))?$")
+
+
+def _parse_step_size(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.replace(" ", "")
+        found = _OF_EPS.match(text)
+        if found:
+            over = found["over"]
+            if over is not None and (over.count(".") > 1 or over == "." or float(over) <= 0):
+                raise ValueError('must be a size in pixels above 0, such as 2/255, or a part of eps, such as "eps/4"')
+            return text
+        value = parse_number(text)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError('must be a size in pixels above 0, such as 2/255, or a part of eps, such as "eps/4"')
+    return float(value)
+
+
+StepSize = Annotated[float | str, BeforeValidator(_parse_step_size)]
+
+
+def step_size(alpha: float | str, eps: float) -> float:
+    """A step size in pixels: `"eps/4"` is resolved with `eps`, a number is itself."""
+    if isinstance(alpha, str):
+        over = alpha.partition("/")[2]
+        return eps / float(over) if over else eps
+    return alpha
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+
+
+class DataSettings(Settings):
+    """What all data sets share. Sizes left empty mean all there is."""
+
+    train_size: int | None = Field(None, ge=1, description="training images used, after the validation split; all if empty")
+    test_size: int | None = Field(None, ge=1, description="test images used; all if empty")
+
+    @model_validator(mode="after")
+    def _fits(self) -> DataSettings:
+        have_train, have_test, _, _ = SHAPES[self.name]  # type: ignore[attr-defined]
+        left = have_train - self.validation_size  # type: ignore[attr-defined]
+        if left < 1:
+            raise ValueError(f"validation_size must be below {have_train:,}, the number of training images")
+        if self.train_size is not None and self.train_size > left:
+            raise ValueError(f"train_size must be at most {left:,}, what is left beside {have_train - left:,} for validation")
+        if self.test_size is not None and self.test_size > have_test:
+            raise ValueError(f"test_size must be at most {have_test:,}, the number of test images")
+        return self
+
+
+_VALIDATION = "training images held out to choose the best checkpoint; test images never choose it"
+
+
+class Digits(DataSettings):
+    """8x8 grey digits that come with scikit-learn: 1,297 training and 500 test images, nothing to download."""
+
+    name: Literal["digits"] = "digits"
+    validation_size: int = Field(147, ge=1, description=_VALIDATION)
+
+
+class Mnist(DataSettings):
+    """28x28 grey handwritten digits: 60,000 training and 10,000 test images."""
+
+    name: Literal["mnist"] = "mnist"
+    validation_size: int = Field(1000, ge=1, description=_VALIDATION)
+
+
+class FashionMnist(DataSettings):
+    """28x28 grey pictures of clothes: 60,000 training and 10,000 test images."""
+
+    name: Literal["fashion-mnist"] = "fashion-mnist"
+    validation_size: int = Field(1000, ge=1, description=_VALIDATION)
+
+
+class Cifar10(DataSettings):
+    """32x32 colour pictures of ten kinds: 50,000 training and 10,000 test images."""
+
+    name: Literal["cifar10"] = "cifar10"
+    validation_size: int = Field(1000, ge=1, description=_VALIDATION)
+    augment: bool = Field(True, description="rotate by up to 10 degrees, shift by up to 20 %, flip, as the authors' code does")
+
+
+Data = Annotated[Digits | Mnist | FashionMnist | Cifar10, Field(discriminator="name")]
+
+SHAPES: dict[str, tuple[int, int, tuple[int, int, int], tuple[str, ...]]] = {
+    # training images, test images, (channels, height, width), class names
+    "digits": (1297, 500, (1, 8, 8), tuple("0123456789")),
+    "mnist": (60_000, 10_000, (1, 28, 28), tuple("0123456789")),
+    "fashion-mnist": (
+        60_000, 10_000, (1, 28, 28),
+        ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+    "cifar10": (
+        50_000, 10_000, (3, 32, 32),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    ),
+}  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------- models
+
+
+class DigitsCNN(Settings):
+    """A small network for the 8x8 digits: 9,850 parameters."""
+
+    name: Literal["digits-cnn"] = "digits-cnn"
+
+
+class MnistCNN(Settings):
+    """The paper's MNIST network: 421,834 parameters."""
+
+    name: Literal["mnist-cnn"] = "mnist-cnn"
+
+
+class Cifar10CNN(Settings):
+    """The paper's CIFAR-10 network: 1,639,794 parameters."""
+
+    name: Literal["cifar10-cnn"] = "cifar10-cnn"
+
+
+class PreActResNet18(Settings):
+    """Residual network with pre-activation, 18 layers: about 11.2 million parameters."""
+
+    name: Literal["preact-resnet18"] = "preact-resnet18"
+
+
+class WideResNet(Settings):
+    """Wide residual network; depth counts convolutions and the classifier, as in WRN-28-10 and WRN-34-10."""
+
+    name: Literal["wide-resnet"] = "wide-resnet"
+    depth: int = Field(34, ge=10, description="layers: 10, 16, 22, 28, 34, ... (6 n + 4)")
+    width: int = Field(10, ge=1, le=20, description="width factor: the groups have 16, 32 and 64 times as many channels")
+
+    @field_validator("depth")
+    @classmethod
+    def _whole_blocks(cls, depth: int) -> int:
+        if (depth - 4) % 6:
+            raise ValueError("must be 6 n + 4: 10, 16, 22, 28, 34, 40, ...")
+        return depth
+
+
+Model = Annotated[DigitsCNN | MnistCNN | Cifar10CNN | PreActResNet18 | WideResNet, Field(discriminator="name")]
+
+
+# ---------------------------------------------------------------------------------------------------------- threats
+
+
+class Linf(Settings):
+    """Each pixel may change by at most eps."""
+
+    norm: Literal["linf"] = "linf"
+    eps: Number = Field(0.3, ge=0, le=1, description="radius in pixels of [0, 1]; a fraction such as 8/255 may be typed")
+
+
+class L2(Settings):
+    """The change as a whole may have Euclidean length at most eps."""
+
+    norm: Literal["l2"] = "l2"
+    eps: Number = Field(0.5, ge=0, description="radius in pixels of [0, 1], Euclidean; a fraction may be typed")
+
+
+Threat = Annotated[Linf | L2, Field(discriminator="norm")]
+
+
+# ------------------------------------------------------------------------------------------------------- strategies
+
+
+class Unsecured(Settings):
+    """Clean training, no attack: what the defences are compared with."""
+
+    name: Literal["unsecured"] = "unsecured"
+
+
+class AttackedStrategy(Settings):
+    """What strategies that train on PGD examples share."""
+
+    steps: int = Field(10, ge=1, le=1000, description="PGD steps per training image, K")
+    alpha: StepSize = Field("eps/4", description="step size, in pixels or as a part of eps")
+    start: Literal["random", "clean"] = Field("random", description="where PGD starts: a uniform random point of the ball, or x")
+
+
+class Standard(AttackedStrategy):
+    """Every image is attacked with all K steps of PGD (Madry et al. 2018)."""
+
+    name: Literal["standard"] = "standard"
+
+
+class Dynamic(AttackedStrategy):
+    """An image is attacked only until its FOSC is at most c_t, which falls to 0 during training (Wang et al. 2019)."""
+
+    name: Literal["dynamic"] = "dynamic"
+    c_max: Number = Field(0.5, ge=0, description="FOSC threshold of the first epoch, in loss units")
+    T_control: int = Field(24, ge=1, description="epochs until the threshold reaches 0")
+    stop_form: Literal["box", "paper", "code"] = Field(
+        "box", description="FOSC that stops: with the pixel box; the paper's closed form; or the authors' code's, from the start point"
+    )
+    as_published: Literal["paper", "code"] = Field(
+        "paper", description="outer loss: cross-entropy, or as in the authors' code weighted by itself from the second epoch on"
+    )
+
+    def threshold(self, t: int) -> float:
+        """c_t of epoch t = 0, 1, ...: linear from c_max to 0 at T_control (Wang et al. 2019, Algorithm 1)."""
+        return max(self.c_max - t * self.c_max / self.T_control, 0.0)
+
+
+Strategy = Annotated[Unsecured | Standard | Dynamic, Field(discriminator="name")]
+
+
+# -------------------------------------------------------------------------------------------- optimiser, recording
+
+
+class Sgd(Settings):
+    """Stochastic gradient descent with momentum, weight decay and a step schedule."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: Number = Field(0.01, gt=0, description="learning rate of the first epoch")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay")
+    batch: int = Field(128, ge=2, description="images per step")
+    milestones: tuple[int, ...] = Field((), description="epochs after which the learning rate is multiplied by factor")
+    factor: float = Field(0.1, gt=0, le=1, description="what the learning rate is multiplied by at each milestone")
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if any(m < 1 for m in milestones) or list(milestones) != sorted(set(milestones)):
+            raise ValueError("must be epochs of at least 1 in rising order, such as [20, 40]")
+        return milestones
+
+    def rate(self, t: int) -> float:
+        """Learning rate of epoch t = 0, 1, ..."""
+        return self.lr * self.factor ** sum(t >= m for m in self.milestones)
+
+
+Optimizer = Annotated[Sgd, Field()]
+
+
+class Recording(Settings):
+    """What is measured and kept at every epoch. More of it never changes the training itself."""
+
+    steps: int = Field(20, ge=1, le=1000, description="PGD steps of the robust accuracy measured at every epoch")
+    alpha: StepSize = Field("eps/4", description="step size of that attack")
+    test_images: int | None = Field(1000, ge=1, description="test images evaluated at every epoch; all if empty")
+    train_rows: int | None = Field(1000, ge=1, description="training images with a row of their own at every epoch; all if empty")
+    final_gradients: int | None = Field(
+        1000, ge=0, description="training images whose FOSC after the last step is measured, one gradient more each; all if empty"
+    )
+    keep_weights: Literal["all", "best-last"] = Field("best-last", description="weights of every epoch, or of first, best and last")
+    probes: int = Field(8, ge=0, le=100, description="test images whose whole PGD path is kept at every epoch")
+    paths: bool = Field(False, description="keep the PGD path of every test image at the last epoch")
+    path_steps: int = Field(10, ge=1, le=200, description="PGD steps of the kept paths")
+
+
+# --------------------------------------------------------------------------------------------------------- the run
+
+_NEEDS = {"digits-cnn": ("digits",), "mnist-cnn": ("mnist", "fashion-mnist"), "cifar10-cnn": ("cifar10",)}
+
+
+class RunConfig(Settings):
+    """Everything that decides a training run."""
+
+    name: str | None = Field(None, max_length=120, description="a title to find the run by")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="decides start weights, order, augmentation and attack starts")
+    epochs: int = Field(30, ge=1, le=10_000, description="passes over the training images")
+    data: Data = Field(default_factory=Digits, description="data set")
+    model: Model = Field(default_factory=DigitsCNN, description="network")
+    threat: Threat = Field(default_factory=lambda: Linf(eps=0.15), description="what the attack may change")
+    strategy: Strategy = Field(default_factory=lambda: Dynamic(c_max=0.1), description="how training examples are made")
+    optimizer: Optimizer = Field(default_factory=Sgd, description="how weights are updated")
+    recording: Recording = Field(default_factory=Recording, description="what is measured and kept")
+    precision: Literal["exact", "fast"] = Field(
+        "exact", description="exact: float32, repeats itself bit for bit on one device; fast: attack gradients in bfloat16"
+    )
+    device: str = Field("auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", device):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return device
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        if isinstance(self.strategy, Dynamic) and self.strategy.T_control > self.epochs:
+            raise ValueError(f"strategy.T_control must be at most epochs ({self.strategy.T_control} > {self.epochs})")
+        wanted = _NEEDS.get(self.model.name)
+        if wanted and self.data.name not in wanted:
+            fits = [name for name in get_model_names() if self.data.name in _NEEDS.get(name, (self.data.name,))]
+            raise ValueError(f"model.name {self.model.name} is made for {' or '.join(wanted)}; "
+                             f"for {self.data.name} choose {', '.join(fits)}")  # fmt: skip
+        return self
+
+    # -- what follows from the settings
+
+    @property
+    def train_size(self) -> int:
+        """Training images used."""
+        return self.data.train_size or SHAPES[self.data.name][0] - self.data.validation_size
+
+    @property
+    def test_size(self) -> int:
+        """Test images used."""
+        return self.data.test_size or SHAPES[self.data.name][1]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return SHAPES[self.data.name][2]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+        return SHAPES[self.data.name][3]
+
+    @property
+    def alpha(self) -> float | None:
+        """Step size of the training attack in pixels; None for clean training."""
+        return step_size(self.strategy.alpha, self.threat.eps) if isinstance(self.strategy, AttackedStrategy) else None
+
+    @property
+    def recording_alpha(self) -> float:
+        """Step size of the recorded attacks in pixels."""
+        return step_size(self.recording.alpha, self.threat.eps)
+
+    def attack_words(self) -> str:
+        """The attack behind the recorded robust accuracies, whole: `PGD-20, ...`."""
+        return (
+            f"PGD-{self.recording.steps}, step {describe_eps(self.recording_alpha)}, cross-entropy, random start, 1 restart, "
+            f"{NORM_WORDS[self.threat.norm]} eps {describe_eps(self.threat.eps)}"
+        )
+
+    def summary(self) -> str:
+        """The run in a few words."""
+        return f"{STRATEGY_WORDS[self.strategy.name]} on {self.data.name}, eps {describe_eps(self.threat.eps)}, {self.epochs} epochs"
+
+    # -- text in, text out
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The settings as JSON; `RunConfig.from_json` gives them back."""
+        return self.model_dump_json(indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunConfig:
+        """Settings from JSON. Raises ConfigError."""
+        try:
+            return cls.build(json.loads(text))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(f"The settings are not JSON: {error}.") from error
+
+    @classmethod
+    def build(cls, values: Any) -> RunConfig:
+        """Settings from a nested dict. Raises ConfigError with one sentence."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(sentence(error)) from error
+
+    def with_values(self, changes: Mapping[str, Any]) -> RunConfig:
+        """A copy with dotted keys changed, `{"strategy.c_max": "0.1"}`; text is read as JSON where it is JSON.
+
+        A change of kind (`strategy.name`, `threat.norm`) keeps the settings that both kinds have. Raises ConfigError.
+        """
+        tree = self.model_dump(mode="json")
+        ordered = sorted(changes.items(), key=lambda item: item[0].rpartition(".")[2] not in _TAGS)
+        for key, value in ordered:
+            _put(tree, key, _read(value))
+        return RunConfig.build(tree)
+
+
+NORM_WORDS = {"linf": "L-inf", "l2": "L2"}
+STRATEGY_WORDS = {"unsecured": "Unsecured", "standard": "Standard", "dynamic": "Dynamic"}
+_TAGS = {"name", "norm"}
+_UNIONS: dict[str, tuple[str, dict[str, type[Settings]]]] = {
+    "data": ("name", {"digits": Digits, "mnist": Mnist, "fashion-mnist": FashionMnist, "cifar10": Cifar10}),
+    "model": ("name", {"digits-cnn": DigitsCNN, "mnist-cnn": MnistCNN, "cifar10-cnn": Cifar10CNN,
+                       "preact-resnet18": PreActResNet18, "wide-resnet": WideResNet}),
+    "threat": ("norm", {"linf": Linf, "l2": L2}),
+    "strategy": ("name", {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic}),
+}  # fmt: skip
+
+
+def get_model_names() -> list[str]:
+    """The registered names of networks."""
+    return list(_UNIONS["model"][1])
+
+
+def union_kinds(field: str) -> tuple[str, dict[str, type[Settings]]]:
+    """(tag, {value of the tag: settings class}) of a union field: data, model, threat or strategy."""
+    return _UNIONS[field]
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (json.JSONDecodeError, RecursionError):
+        return value
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set dotted `key` in `tree`; a new kind of a union drops what the new kind does not have."""
+    head, _, rest = key.partition(".")
+    if head not in tree:
+        raise ConfigError(_unknown(key, head, list(tree), ""))
+    if not rest:
+        tree[head] = value
+        return
+    branch = tree[head]
+    if not isinstance(branch, dict) or "." in rest:
+        raise ConfigError(f"{key} is not a setting: {head} has no parts of that name.")
+    if head in _UNIONS and rest == _UNIONS[head][0]:
+        kinds = _UNIONS[head][1]
+        if value in kinds and value != branch[rest]:
+            fresh = kinds[value]().model_dump(mode="json")
+            tree[head] = {k: branch.get(k, default) for k, default in fresh.items()}
+        tree[head][rest] = value
+        return
+    if rest not in branch:
+        raise ConfigError(_unknown(key, rest, list(branch), head + "."))
+    branch[rest] = value
+
+
+def _unknown(key: str, name: str, known: list[str], prefix: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {prefix}{near[0]}" if near else f"there is {', '.join(prefix + k for k in known)}"
+    return f"{key} is not a setting; {hint}{'?' if near else '.'}"
+
+
+# ------------------------------------------------------------------------------------------------- what went wrong
+
+
+def sentence(error: ValidationError) -> str:
+    """The first thing wrong, as one sentence that names the field and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    place = _dotted(first["loc"])
+    kind, context, given = first["type"], first.get("ctx", {}), first.get("input")
+    got = f" (got {_short(given)})"
+    if kind == "extra_forbidden":
+        return _unknown(place, place.rpartition(".")[2], _siblings(first["loc"]), place.rpartition(".")[0] + "." * ("." in place))
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag, kinds = _UNIONS[place]
+        asked = f" (got {_short(given.get(tag))})" if isinstance(given, dict) else got
+        return f"{place}.{tag} must be one of {', '.join(kinds)}{asked}."
+    if kind == "value_error":
+        why = str(context["error"])
+        own = place.rpartition(".")[2]
+        says_name = not place or any(why.startswith(word) for word in ("strategy.", "model.", "train_size", "test_size", "validation_size"))
+        if says_name:
+            return f"{place + '.' if place and not why.startswith(('strategy.', 'model.')) else ''}{why}."
+        return f"{place if own else 'settings'} {why}{got}."
+    rule = {
+        "greater_than_equal": "must be {ge} or more",
+        "greater_than": "must be above {gt}",
+        "less_than_equal": "must be {le} or less",
+        "less_than": "must be below {lt}",
+        "literal_error": "must be one of {expected}",
+        "finite_number": "must be a finite number",
+        "missing": "is missing",
+        "string_too_long": "must have at most {max_length} characters",
+        "int_parsing": "must be a whole number",
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "int_parsing_size": "must be a whole number of at most 4,300 digits",
+        "float_parsing": "must be a number or a fraction such as 8/255",
+        "float_type": "must be a number or a fraction such as 8/255",
+        "bool_parsing": "must be true or false",
+        "bool_type": "must be true or false",
+        "model_type": "must be a group of settings",
+        "model_attributes_type": "must be a group of settings",
+        "string_type": "must be text",
+        "tuple_type": "must be a list such as [20, 40]",
+    }.get(kind)
+    words = rule.format(**{k: _plain(v) for k, v in context.items()}) if rule else first["msg"][:1].lower() + first["msg"][1:]
+    return f"{place or 'settings'} {words}{'' if kind == 'missing' else got}."
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    """The field's dotted key: pydantic also lists the kind of a union, which is no key."""
+    parts = [str(p) for p in loc]
+    if len(parts) > 1 and parts[0] in _UNIONS and parts[1] in _UNIONS[parts[0]][1]:
+        del parts[1]
+    return ".".join(p for p in parts if p not in ("float", "str", "function-before[_parse_step_size(), union[float,str]]"))
+
+
+def _siblings(loc: tuple[int | str, ...]) -> list[str]:
+    if len(loc) == 1:
+        return list(RunConfig.model_fields)
+    group = str(loc[0])
+    if group in _UNIONS and loc[1] in _UNIONS[group][1]:
+        return list(_UNIONS[group][1][str(loc[1])].model_fields)
+    return list({"optimizer": Sgd, "recording": Recording}.get(group, RunConfig).model_fields)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str) if not isinstance(value, str) else value
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,27 @@
+"""Errors a person may see. The message is always one sentence: what happened, and what to do."""
+
+from __future__ import annotations
+
+
+class DynatError(Exception):
+    """Something the person at the screen or the command line can mend; `str(error)` is the sentence to show."""
+
+
+class ConfigError(DynatError):
+    """A setting is unknown or impossible."""
+
+
+class DataError(DynatError):
+    """A data set is missing or damaged."""
+
+
+class RunError(DynatError):
+    """A run folder does not exist, cannot be read, or does not hold what was asked for."""
+
+
+class JobError(DynatError):
+    """A job cannot be claimed, started or finished."""
+
+
+class DeviceError(DynatError):
+    """The device that was asked for is not there."""

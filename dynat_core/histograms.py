@@ -1,0 +1,72 @@
+"""Fixed fine bins for every per-sample measure, the same in every run and epoch, so that histograms can be overlaid.
+
+Counts for a measure have `len(edges) + 1` entries: below the first edge, one per bin, at or above the last edge. For the
+logarithmic measures the first entry is the bin for zero (and for rounding just below zero, which is kept, not clamped).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+VERSION = 1
+PER_DECADE = 20
+
+
+def _log_edges(low: int, high: float) -> np.ndarray:
+    """Edges 10**low .. high, PER_DECADE to each factor of ten; `high` itself is the last edge."""
+    last = int(np.floor(np.log10(high) * PER_DECADE + 1e-9))
+    edges = 10.0 ** (np.arange(low * PER_DECADE, last + 1) / PER_DECADE)
+    return edges if np.isclose(edges[-1], high) else np.append(edges, high)
+
+
+def _symmetric_log_edges(linear: float, high: float) -> np.ndarray:
+    """Edges -high .. high: logarithmic outside +-`linear`, ten equal ones on each side within; 0 is an edge,
+    so that fooled and not fooled never share a bin."""
+    decades = np.log10(high / linear)
+    outer = linear * 10.0 ** (np.arange(0, round(decades * PER_DECADE) + 1) / PER_DECADE)
+    inner = linear * np.arange(1, 10) / 10
+    positive = np.concatenate([inner, outer])
+    return np.concatenate([-positive[::-1], [0.0], positive])
+
+
+_COUNTED = np.arange(0, 102) - 0.5  # one bin for each whole number 0..100
+
+BINS: dict[str, np.ndarray] = {
+    "fosc": _log_edges(-6, 100.0),
+    "fosc_paper": _log_edges(-6, 100.0),
+    "relative_fosc": _log_edges(-4, 2.0),
+    "loss": _log_edges(-6, 100.0),
+    "margin": _symmetric_log_edges(0.1, 100.0),
+    "steps": _COUNTED,
+    "gradients": _COUNTED,
+}
+
+
+def count(measure: str, values: np.ndarray) -> np.ndarray:
+    """Return the counts (len(edges) + 1,) int64 of `values` (any shape); NaN is left out, so the sum is n without NaN.
+
+    Raises KeyError for an unknown measure.
+    """
+    edges = BINS[measure]
+    values = np.asarray(values, dtype=np.float64).ravel()
+    values = values[~np.isnan(values)]
+    return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+
+
+def quantile(measure: str, counts: np.ndarray, q: float) -> float:
+    """Return the `q` quantile read off `counts` (len(edges) + 1,), linear within its bin; NaN when there are none.
+
+    Below the first edge and above the last the edge itself is returned: the counts say no more.
+    """
+    edges = BINS[measure]
+    total = counts.sum()
+    if total == 0:
+        return float("nan")
+    cumulative = np.cumsum(counts)
+    place = int(np.searchsorted(cumulative, q * total, side="left"))
+    if place == 0:
+        return float(edges[0])
+    if place >= len(edges):
+        return float(edges[-1])
+    inside = (q * total - cumulative[place - 1]) / counts[place]
+    return float(edges[place - 1] + inside * (edges[place] - edges[place - 1]))
