@@ -1,0 +1,39 @@
+"""Analyses without torch, for the tests of the helper process."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from dynat_core.errors import DataError
+
+
+def double(request, cancelled, progress):
+    print("a stray print must not break the frames")
+    return {"pid": os.getpid(), "asked": request["n"]}, {"twice": np.arange(request["n"], dtype=np.float32) * 2}
+
+
+def slow(request, cancelled, progress):
+    for step in range(request["steps"]):
+        if cancelled():
+            raise RuntimeError("cancelled")
+        progress(step / request["steps"])
+        time.sleep(0.02)
+    return {"steps": request["steps"]}, {}
+
+
+def refuse(request, cancelled, progress):
+    raise DataError("The data are not here; put them there.")
+
+
+def stumble(request, cancelled, progress):
+    raise ValueError("first line\nsecond line")
+
+
+def die(request, cancelled, progress):
+    os._exit(7)
+
+
+ANALYSES = {"double": double, "slow": slow, "refuse": refuse, "stumble": stumble, "die": die}
