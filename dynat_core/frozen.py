@@ -1,0 +1,93 @@
+"""A view of a network for attacks: while an attack runs the weights stand still, so what depends on them alone is done once.
+
+BatchNorm that directly follows a convolution or a dense layer is folded into it, parameters ask for no gradient, memory is
+laid out channels-last, and with `precision="fast"` the network computes in bfloat16. `refresh` follows the trained network
+in place. What it returns differs from the network in eval mode by rounding only.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+_Linear = nn.Conv2d | nn.Linear
+_Norm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+class Frozen(nn.Module):
+    """`model` in eval mode, folded. Logits come out in the dtype of the input; gradients reach the input alone.
+
+    precision: "exact" keeps the model's dtype, "fast" computes in bfloat16.
+    """
+
+    def __init__(self, model: nn.Module, precision: Literal["exact", "fast"] = "exact") -> None:
+        super().__init__()
+        self._source = [model]  # in a list, so that it is not a submodule of the view
+        self.net = copy.deepcopy(model).eval().requires_grad_(False)
+        self._pairs = _foldable(model)
+        for linear, norm in self._pairs:
+            layer = self.net.get_submodule(linear)
+            if layer.bias is None:
+                weight = layer.weight
+                assert isinstance(weight, Tensor)
+                layer.bias = nn.Parameter(weight.new_zeros(weight.shape[0]), requires_grad=False)
+            _replace(self.net, norm, nn.Identity())
+        self._dtype = torch.bfloat16 if precision == "fast" else next(self.net.parameters()).dtype
+        self._layout = torch.channels_last
+        self.net.to(self._dtype)
+        for parameter in self.net.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.to(memory_format=self._layout)
+        self.refresh()
+        self.eval()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the present weights of the network, in place."""
+        source = self._source[0]
+        folded = {name for pair in self._pairs for name in pair}
+        for name, module in source.named_modules():
+            if name in folded:
+                continue
+            mine = self.net.get_submodule(name)
+            for part, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+                getattr(mine, part).copy_(value)
+        for linear, norm in self._pairs:
+            layer, bn, mine = source.get_submodule(linear), source.get_submodule(norm), self.net.get_submodule(linear)
+            assert isinstance(layer, _Linear) and isinstance(bn, _Norm) and isinstance(mine, _Linear)
+            assert bn.running_mean is not None and bn.running_var is not None and mine.bias is not None
+            scale = torch.rsqrt(bn.running_var + bn.eps)
+            scale = scale * bn.weight if bn.affine else scale
+            bias = layer.bias if layer.bias is not None else torch.zeros_like(bn.running_mean)
+            mine.weight.copy_(layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+            mine.bias.copy_((bias - bn.running_mean) * scale + (bn.bias if bn.affine else 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        cast = x.to(dtype=self._dtype, memory_format=self._layout) if x.dim() == 4 else x.to(self._dtype)
+        return self.net(cast).to(x.dtype)
+
+
+def _foldable(model: nn.Module) -> list[tuple[str, str]]:
+    """(name of the layer, name of its BatchNorm) for neighbours inside an nn.Sequential, where nothing else can use the
+    layer's output."""
+    pairs = []
+    for prefix, module in model.named_modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        children = list(module.named_children())
+        for (name, layer), (after, norm) in zip(children, children[1:], strict=False):
+            fits = (isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)) or (
+                isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+            )
+            if fits and norm.track_running_stats:  # type: ignore[union-attr]
+                dot = prefix + "." if prefix else ""
+                pairs.append((dot + name, dot + after))
+    return pairs
+
+
+def _replace(net: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, new)
