@@ -77,25 +77,22 @@ def table(split_name: str, columns: dict[str, Tensor]) -> pd.DataFrame:
     return frame
 
 
-@torch.no_grad()
 def robustness(
     model: nn.Module, split: Split, split_name: str, threat: Threat, *, steps: int, alpha: float, seed: int
-) -> pd.DataFrame:
-    """PGD from one random start on every image of `split`: a row each, with `clean_correct`.
+) -> Iterator[pd.DataFrame]:
+    """PGD from one random start on every image of `split`: rows, batch by batch, with `clean_correct`.
 
     alpha: pixels. The random starts depend on seed and split name alone, so every epoch is measured from the same ones.
     """
-    device = split.images.device
-    parts = []
-    with in_eval_mode(model):
-        for number, some in enumerate(batches(len(split))):
-            x, y = split.pixels(some), split.labels[some]
-            ball = ball_of(threat, x)
+    for number, some in enumerate(batches(len(split))):
+        x, y = split.pixels(some), split.labels[some]
+        ball = ball_of(threat, x)
+        randomness = generator_for(x.device, seed, "test attack", split_name, number)
+        with in_eval_mode(model), torch.no_grad():
             clean_correct = model(x).argmax(1) == y
-            attacked = pgd(model, ball, y, steps=steps, alpha=alpha, generator=generator_for(device, seed, "test attack", split_name, number))
-            head = {"index": split.index[some], "label": y, "clean_correct": clean_correct}
-            parts.append(table(split_name, head | measures(ball, attacked, y)))
-    return pd.concat(parts, ignore_index=True)
+            attacked = pgd(model, ball, y, steps=steps, alpha=alpha, generator=randomness)
+        head = {"index": split.index[some], "label": y, "clean_correct": clean_correct}
+        yield table(split_name, head | measures(ball, attacked, y))
 
 
 @torch.no_grad()

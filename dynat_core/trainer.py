@@ -1,0 +1,353 @@
+"""The training loop: a generator that yields what happened; it knows nothing of folders, queues or screens.
+
+Random numbers come from (seed, purpose, epoch, batch), so measuring more or recording less never changes training, and a
+run that goes on from a saved state, even in the middle of an epoch, is the same run.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dynat_core import data, models, strategies
+from dynat_core.config import RunConfig
+from dynat_core.devices import choose
+from dynat_core.evaluate import ball_of, generator_for, measures, paths, robustness, table
+from dynat_core.frozen import Frozen
+from dynat_core.histograms import count
+from dynat_core.trajectories import Trajectories
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+HISTOGRAMS = ("fosc", "fosc_paper", "relative_fosc", "loss", "margin")
+_RECORDED_SEED = 0  # which images are recorded belongs to the data set, so that runs show the same ones
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Between two batches. epoch: being trained, from 1; 0 while the untrained network is measured. `state()` is everything
+    needed to go on from here."""
+
+    epoch: int
+    batch: int
+    batches: int
+    phase: Literal["train", "evaluate"]
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One epoch's record (flat, `split/measure`, None for what is unknown), rows, histograms, probes and weights (on the CPU)."""
+
+    record: dict[str, float | int | None]
+    tables: pd.DataFrame
+    histograms: dict[str, list[int]]
+    probes: Trajectories | None
+    weights: dict[str, Tensor]
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end: summary of best and last, all test rows at both, the kept paths at the last epoch."""
+
+    result: dict[str, Any]
+    final_tables: dict[str, pd.DataFrame]
+    paths: Trajectories | None
+
+
+def train(config: RunConfig, *, device: str | None = None, state: State | None = None) -> Iterator[Progress | EpochDone | Finished]:
+    """Train as `config` says, from the start or on from `state`.
+
+    device: overrides config.device. Raises DataError or DeviceError before the first event.
+    """
+    run = _Run(config, choose(device or config.device))
+    if state is not None:
+        run.load(*state)
+    if run.epoch < 0:
+        yield from run.measure_untrained()
+        yield from run.close_epoch()
+    while run.epoch < config.epochs:
+        order = run.order()
+        for chosen in order[run.batch :]:
+            run.step(chosen)
+            yield run.progress("train")
+        yield from run.close_epoch()
+    yield from run.finish()
+
+
+class _Run:
+    """A training run in memory: `epoch` epochs are closed (-1: not even the untrained network's), `batch` batches of the next
+    one are done, and `seen` holds what they showed."""
+
+    def __init__(self, config: RunConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        torch.backends.cudnn.deterministic = config.precision == "exact"
+        torch.backends.cudnn.benchmark = config.precision == "fast"
+        self.data = data.load(config.data, device)
+        self.model = models.initialise(config.model, config.shape[0], config.seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.frozen = Frozen(self.model, config.precision)
+        self.strategy = strategies.build(config.strategy, config.threat.eps)
+        sgd = config.optimizer
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay)
+        self.rows = self._fixed_subset(len(self.data.train), config.recording.train_rows)
+        self.measured = self._fixed_subset(len(self.data.train), config.recording.final_gradients)
+        self.test = self.data.test[self._fixed_subset(len(self.data.test), config.recording.test_images)]
+        self.probe_images = self.data.test[torch.arange(min(config.recording.probes, len(self.data.test)), device=device)]
+        self.epoch, self.batch = -1, 0
+        self.best_epoch, self.best_accuracy = 0, -1.0
+        self.best_weights: dict[str, Tensor] = {}
+        self.seconds = {"train": 0.0, "evaluate": 0.0}
+        self.gradients_total = 0
+        self.seen = self._nothing_seen()
+
+    # -- one batch
+
+    def order(self) -> list[Tensor]:
+        """The batches of the coming epoch, as positions in the training split; a last batch of one image joins its
+        neighbour, since BatchNorm cannot train on one."""
+        shuffle = generator_for(torch.device("cpu"), self.config.seed, "order", self.epoch)
+        positions = torch.randperm(len(self.data.train), generator=shuffle).to(self.device)
+        size = self.config.optimizer.batch
+        parts = list(positions.split(size))
+        if len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        self.batches = len(parts)
+        return parts
+
+    def step(self, chosen: Tensor) -> None:
+        """Attack one batch and update the weights on what the attack found."""
+        began = time.perf_counter()
+        t, config = self.epoch, self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.optimizer.rate(t)
+        randomness = generator_for(self.device, config.seed, "batch", t, self.batch)
+        x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
+        if data.augments(config.data):
+            x = data.augment(x, randomness)
+        self.frozen.refresh()
+        self.model.train()
+        loss, attacked = self.strategy.loss(self.model, x, y, self._moment(t, randomness, chosen))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._see(chosen, x, y, attacked)
+        self.batch += 1
+        self.seconds["train"] += time.perf_counter() - began
+
+    def _moment(self, t: int, randomness: torch.Generator, chosen: Tensor) -> strategies.Moment:
+        return strategies.Moment(
+            t=t, frozen=self.frozen, ball=lambda x: ball_of(self.config.threat, x), generator=randomness, measured=self.measured[chosen]
+        )
+
+    def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked) -> None:
+        """Note the columns of these training images, as the training loop saw them."""
+        with torch.no_grad():
+            for name, values in measures(ball_of(self.config.threat, x), attacked, y).items():
+                self.seen[name][chosen] = values.to(self.seen[name].dtype)
+            rows = self.rows[chosen]
+            if bool(rows.any()):
+                self.seen["clean_correct"][chosen[rows]] = self.frozen(x[rows]).argmax(1) == y[rows]
+
+    # -- one epoch
+
+    def measure_untrained(self) -> Generator[Progress, None, None]:
+        """Epoch 0: the training attack on the recorded training images, nothing learnt."""
+        self.batches = 0
+        positions = torch.nonzero(self.rows).flatten()
+        for number, chosen in enumerate(positions.split(self.config.optimizer.batch)):
+            x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
+            randomness = generator_for(self.device, self.config.seed, "untrained", number)
+            self._see(chosen, x, y, self.strategy.attack(x, y, self._moment(0, randomness, chosen)))
+            yield self.progress("evaluate")
+
+    def close_epoch(self) -> Generator[Progress | EpochDone, None, None]:
+        """Measure the network as it is now and hand out the epoch's record."""
+        began = time.perf_counter()
+        validation = yield from self._robustness(self.data.validation, "validation")
+        test = yield from self._robustness(self.test, "test")
+        probes = self._probes()
+        self.epoch, self.batch = self.epoch + 1, 0
+        robust = float((validation.predicted == validation.label).mean())
+        if self.epoch > 0 and robust > self.best_accuracy:
+            self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, robust, self._weights()
+        record, histograms = self._record(validation, test)
+        self.seconds["evaluate"] += time.perf_counter() - began
+        record["seconds/train"], record["seconds/evaluate"] = (round(self.seconds[k], 4) for k in ("train", "evaluate"))
+        rows = torch.nonzero(self.rows).flatten()
+        train_rows = table("train", self._head(rows) | {name: values[rows] for name, values in self.seen.items()})
+        self.seen, self.seconds = self._nothing_seen(), {"train": 0.0, "evaluate": 0.0}
+        yield EpochDone(record, pd.concat([train_rows, test], ignore_index=True), histograms, probes, self._weights(), self.state)
+
+    def _head(self, rows: Tensor) -> dict[str, Tensor]:
+        return {"index": self.data.train.index[rows], "label": self.data.train.labels[rows]}
+
+    def _robustness(self, split: data.Split, name: str) -> Generator[Progress, None, pd.DataFrame]:
+        """Rows of the recorded attack, on the network itself in float32."""
+        parts = []
+        recording = self.config.recording
+        for part in robustness(self.model, split, name, self.config.threat, steps=recording.steps, alpha=self.config.recording_alpha,
+                               seed=self.config.seed):  # fmt: skip
+            parts.append(part)
+            yield self.progress("evaluate")
+        return pd.concat(parts, ignore_index=True)
+
+    def _probes(self) -> Trajectories | None:
+        return self._paths(self.probe_images) if len(self.probe_images) else None
+
+    def _paths(self, split: data.Split) -> Trajectories:
+        return paths(self.model, split, self.config.threat, steps=self.config.recording.path_steps, alpha=self.config.recording_alpha,
+                     seed=self.config.seed)  # fmt: skip
+
+    def _record(self, validation: pd.DataFrame, test: pd.DataFrame) -> tuple[dict[str, float | int | None], dict[str, list[int]]]:
+        t = max(self.epoch - 1, 0)
+        train = {name: values.cpu().numpy() for name, values in self.seen.items()}
+        visited = train["gradients"] > 0
+        train = {name: values[visited] for name, values in train.items()}
+        label = self.data.train.labels.cpu().numpy()[visited]
+        rows = self.rows.cpu().numpy()[visited]
+        known = train["predicted"] >= 0
+        gradients = int(train["gradients"].sum()) if self.epoch > 0 else 0
+        self.gradients_total += gradients
+        record: dict[str, float | int | None] = {
+            "epoch": self.epoch,
+            "lr": self.config.optimizer.rate(t),
+            "c_t": self.strategy.threshold(t),
+            "best_epoch": self.best_epoch,
+            "examples": int(visited.sum()) if self.epoch > 0 else 0,
+            "train/n": int(known.sum()),
+            "train/clean_accuracy": _mean(train["clean_correct"][rows]),
+            "train/robust_accuracy": _mean(train["predicted"][known] == label[known]),
+            "train/gradients": _mean(train["gradients"]),
+            "train/steps": _mean(train["steps"]),
+            "train/stopped_after_one": _mean(train["steps"] == 1) if self.config.alpha is not None else None,
+            "gradients/train_total": self.gradients_total,
+        }
+        for split, frame in (("validation", validation), ("test", test)):
+            record[f"{split}/n"] = len(frame)
+            record[f"{split}/clean_accuracy"] = _mean(frame.clean_correct)
+            record[f"{split}/robust_accuracy"] = _mean(frame.predicted == frame.label)
+        histograms = {f"train/{name}": count(name, train[name]).tolist() for name in ("steps", "gradients")}
+        columns = {"train": train, "test": {name: test[name].to_numpy() for name in test.columns if name != "split"}}
+        for split, values in columns.items():
+            record[f"{split}/loss"] = _mean(values["loss"])
+            for name in HISTOGRAMS:
+                histograms[f"{split}/{name}"] = count(name, values[name]).tolist()
+                for percent in (10, 50, 90):
+                    record[f"{split}/{name}_p{percent}"] = _quantile(values[name], percent)
+            record[f"{split}/gradient_l1_p50"] = _quantile(values["gradient_l1"], 50)
+        return record, histograms
+
+    # -- the end
+
+    def finish(self) -> Generator[Progress | Finished, None, None]:
+        """All test images at the best and the last epoch."""
+        last_weights = self._weights()
+        tables: dict[str, pd.DataFrame] = {}
+        self._take(self.best_weights)
+        tables["best"] = yield from self._robustness(self.data.test, "test")
+        self._take(last_weights)
+        if self.best_epoch == self.epoch:
+            tables["last"] = tables["best"]
+        else:
+            tables["last"] = yield from self._robustness(self.data.test, "test")
+        result = {
+            "attack": self.config.attack_words(),
+            "gradients_train_total": self.gradients_total,
+            "gradients_per_image": self.gradients_total / (self.config.epochs * len(self.data.train)),
+            "data_fingerprint": self.data.fingerprint,
+        }
+        for name, epoch in (("best", self.best_epoch), ("last", self.epoch)):
+            frame = tables[name]
+            result[name] = {
+                "epoch": epoch,
+                "n": len(frame),
+                "clean_correct": int(frame.clean_correct.sum()),
+                "robust_correct": int((frame.predicted == frame.label).sum()),
+                "clean_accuracy": _mean(frame.clean_correct),
+                "robust_accuracy": _mean(frame.predicted == frame.label),
+            }
+        yield Finished(result, tables, self._paths(self.data.test) if self.config.recording.paths else None)
+
+    # -- state
+
+    def progress(self, phase: Literal["train", "evaluate"]) -> Progress:
+        return Progress(self.epoch + 1, self.batch, self.batches, phase, self.state)
+
+    def state(self) -> State:
+        """Everything needed to go on from here: tensors (copies, on the CPU) and a JSON-able rest."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        momentum = {
+            f"momentum/{names[id(p)]}": values["momentum_buffer"]
+            for p, values in self.optimizer.state.items()
+            if values.get("momentum_buffer") is not None
+        }
+        parts = {
+            **{f"model/{name}": value for name, value in self.model.state_dict().items()},
+            **momentum,
+            **{f"best/{name}": value for name, value in self.best_weights.items()},
+            **{f"seen/{name}": value for name, value in self.seen.items()},
+        }
+        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in parts.items()}
+        rest = {"epoch": self.epoch, "batch": self.batch, "best_epoch": self.best_epoch, "best_accuracy": self.best_accuracy,
+                "seconds": self.seconds, "gradients_total": self.gradients_total}  # fmt: skip
+        return tensors, dict(rest)
+
+    def load(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        """Go on from a state. Raises KeyError or RuntimeError if it belongs to another network."""
+
+        def group(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value.to(self.device) for name, value in tensors.items() if name.startswith(prefix)}
+
+        self._take(group("model/"))
+        parameters = dict(self.model.named_parameters())
+        for name, value in group("momentum/").items():
+            self.optimizer.state[parameters[name]] = {"momentum_buffer": torch.empty_like(parameters[name]).copy_(value)}
+        self.best_weights = {name: value.cpu() for name, value in group("best/").items()}
+        self.seen = group("seen/")
+        self.epoch, self.batch, self.gradients_total = rest["epoch"], rest["batch"], rest["gradients_total"]
+        self.best_epoch, self.best_accuracy, self.seconds = rest["best_epoch"], rest["best_accuracy"], dict(rest["seconds"])
+        self.batches = self.batch
+        self.frozen.refresh()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone().contiguous() for name, value in self.model.state_dict().items()}
+
+    def _take(self, weights: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(weights)
+
+    def _nothing_seen(self) -> dict[str, Tensor]:
+        n, nan = len(self.data.train), float("nan")
+        whole = {name: torch.full((n,), -1, dtype=torch.int16, device=self.device) for name in ("predicted", "steps_to_fool")}
+        spent = {name: torch.zeros(n, dtype=torch.int16, device=self.device) for name in ("steps", "gradients")}
+        real = ("fosc", "fosc_paper", "relative_fosc", "gradient_l1", "loss", "margin")
+        return {
+            "clean_correct": torch.zeros(n, dtype=torch.bool, device=self.device),
+            **whole, **spent,
+            **{name: torch.full((n,), nan, device=self.device) for name in real},
+        }  # fmt: skip
+
+    def _fixed_subset(self, n: int, size: int | None) -> Tensor:
+        """(n,) mask of `size` fixed random images; all if None."""
+        mask = torch.zeros(n, dtype=torch.bool)
+        order = torch.randperm(n, generator=generator_for(torch.device("cpu"), _RECORDED_SEED, "recorded", n))
+        mask[order[:size]] = True
+        return mask.to(self.device)
+
+
+def _mean(values: Any) -> float | None:
+    values = np.asarray(values, dtype=np.float64)
+    mean = float(values.mean()) if len(values) else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+def _quantile(values: np.ndarray, percent: float) -> float | None:
+    values = values[~np.isnan(values)]
+    return float(np.percentile(values.astype(np.float64), percent)) if len(values) else None
