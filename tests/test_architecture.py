@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
     f"dynat_core.{name}"
     for name in (
-        "threat", "fosc", "attacks", "frozen", "models", "data", "strategies", "optimizers", "trainer", "evaluate",
-        "recorder", "analyses",
+        "threat", "fosc", "attacks", "frozen", "models", "data", "devices", "strategies", "optimizers", "trainer",
+        "evaluate", "recorder", "analyses",
     )
 }  # fmt: skip
 COMPUTING = {"torch", "torchvision", "sklearn", "scipy"}
