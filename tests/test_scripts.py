@@ -1,0 +1,200 @@
+"""Makefile, build-server script, container and tools: what can be checked without installing or building anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import check_port, install_browser
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run make without the variables that an outer `make test` hands down."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", *words]
+    return subprocess.run(command, cwd=ROOT, env=clean | variables, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def taken_port():
+    """A port of localhost on which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+# ------------------------------------------------------------------------------------------------------------- make
+
+
+@needs_make
+@pytest.mark.parametrize("target", "help run view test lint format bench demos install clean".split())
+def test_every_target_can_be_made(target):
+    done = make("-n", target)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_make
+def test_help_names_every_target_that_a_person_types():
+    listed = set(re.findall(r"make ([a-z-]+)", make("help").stdout))
+    assert {"run", "view", "test", "lint", "bench", "demos"} <= listed
+
+
+@needs_make
+@pytest.mark.parametrize("target", ["run", "view"])
+def test_a_port_in_use_is_one_sentence_and_nothing_is_installed(target, taken_port, tmp_path):
+    elsewhere = (f"VENV={tmp_path}/a", f"VIEW_VENV={tmp_path}/b", f"PYTHON={sys.executable}")
+    done = make(target, f"PORT={taken_port}", *elsewhere)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(said) == 1
+    assert said[0].startswith(f"Port {taken_port} is in use: ")
+    assert "PORT=" in said[0]
+    assert "Installing" not in done.stdout
+
+
+@needs_make
+def test_a_missing_python_is_one_sentence(tmp_path):
+    done = make("install", "PYTHON=python3.999", f"VENV={tmp_path}/none")
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(said) == 1
+    assert "needs Python 3.11" in said[0]
+    assert not (tmp_path / "none").exists()
+
+
+@needs_make
+def test_what_is_installed_is_not_installed_again(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".installed").touch()
+    (tmp_path / ".installed-dev").touch()
+    done = make("-n", "run", "lint", f"VENV={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "pip install" not in done.stdout
+    assert "-m venv" not in done.stdout
+
+
+@needs_make
+def test_a_changed_requirements_file_is_installed(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".installed").touch()
+    os.utime(tmp_path / ".installed", (0, 0))
+    assert "pip install" in make("-n", "run", f"VENV={tmp_path}").stdout
+
+
+@needs_make
+def test_a_demo_is_trained_aside_with_its_preset(tmp_path):
+    done = make("-n", "demo-digits-dynamic", f"DEMO_STORE={tmp_path}")
+    assert f"DYNAT_STORE={tmp_path}" in done.stdout
+    assert "--preset demo-digits-dynamic --id demo-digits-dynamic --wait" in done.stdout
+
+
+def test_the_build_server_runs_make_test_and_insists_on_a_browser(tmp_path):
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & stat.S_IXUSR
+    fake = tmp_path / "make"
+    fake.write_text('#!/bin/sh\necho "$CI|$DYNAT_DATA|$PWD|$*"\n')
+    fake.chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if name not in ("CI", "DYNAT_DATA")}
+    clean["PATH"] = f"{tmp_path}{os.pathsep}{clean['PATH']}"
+    run = subprocess.run([script], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
+    strict, data, where, words = run.stdout.strip().split("|")
+    assert (strict, Path(where), words) == ("true", ROOT, "test")
+    beside = ROOT.parent / "shared" / "data"
+    assert data == (str(beside) if beside.is_dir() else "")
+    own = subprocess.run([script], env=clean | {"DYNAT_DATA": "/mine"}, capture_output=True, text=True, check=True)
+    assert own.stdout.split("|")[1] == "/mine"
+
+
+# ------------------------------------------------------------------------------------------------------------ ports
+
+
+def test_a_free_port_is_no_problem(taken_port):
+    free = next(port for port in range(taken_port + 1, taken_port + 100) if check_port.is_free(port))
+    assert check_port.problem(str(free)) is None
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "0", "70000", "85.1"])
+def test_what_is_no_port_is_said_so(text):
+    assert "is not a port" in (check_port.problem(text) or "")
+
+
+# ---------------------------------------------------------------------------------------------------------- browser
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_browser_that_draws_is_told_from_one_that_only_exists(tmp_path):
+    assert install_browser.starts(program(tmp_path / "draws", "echo '<p>here</p>'\n"))
+    assert not install_browser.starts(program(tmp_path / "empty", "echo 'install the snap' >&2\nexit 1\n"))
+    assert not install_browser.starts(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
+def test_no_browser_is_loud_and_with_ci_a_failure(monkeypatch, capsys, ci, status):
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(install_browser, "find_browser", lambda: None)
+    tried = []
+    monkeypatch.setattr(install_browser, "install_with_apt", lambda: tried.append("apt"))
+    monkeypatch.setattr(install_browser, "install_with_playwright", lambda: tried.append("playwright"))
+    monkeypatch.delenv("DYNAT_BROWSER", raising=False)
+    assert install_browser.main() == status
+    assert tried == ["apt", "playwright"]
+    assert "NO BROWSER" in capsys.readouterr().err
+
+
+def test_the_named_browser_is_the_only_one_tried(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DYNAT_BROWSER", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("CI", "true")
+    assert list(install_browser.candidates()) == [str(tmp_path / "nowhere")]
+    assert install_browser.main() == 1
+    assert "named by DYNAT_BROWSER" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------------------------------- container
+
+
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_container_runs_without_root_under_an_init_with_a_health_check():
+    text = dockerfile()
+    assert re.findall(r"^USER (\S+)", text, flags=re.M)[-1] == "1000"
+    assert 'ENTRYPOINT ["tini", "--"]' in text
+    assert "/_stcore/health" in text
+    assert 'VOLUME ["/dynat/checkpoints", "/data"]' in text
+
+
+def test_what_the_container_copies_is_there():
+    for line in re.findall(r"^COPY (?:--\S+ )*(.*)$", dockerfile(), flags=re.M):
+        *sources, _ = line.split()
+        assert all((ROOT / source).exists() for source in sources)
+
+
+def test_listening_everywhere_happens_in_the_container_alone():
+    for path in ("Makefile", "compose.yaml", ".streamlit/config.toml"):
+        assert "0.0.0.0" not in (ROOT / path).read_text(encoding="utf-8")
+    published = re.findall(r'ports: \["([^"]+)"', (ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_the_container_is_built_without_what_git_ignores():
+    left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {".git", ".venv", ".venv-*", "data", "checkpoints/*", "!checkpoints/demo-*"} <= set(left_out)
