@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from dynat_core.attacks import Attacked, in_eval_mode, margin, pgd
+from dynat_core.attacks import Attacked, Loss, in_eval_mode, margin, pgd
 from dynat_core.config import Threat
 from dynat_core.data import Split
 from dynat_core.fosc import fosc, relative_fosc
@@ -97,9 +98,10 @@ def robustness(
 
 @torch.no_grad()
 def paths(
-    model: nn.Module, split: Split, threat: Threat, *, steps: int, alpha: float, seed: int, loss: str = "ce", start: str = "random"
-) -> Trajectories:
-    """The whole PGD path on every image of `split`. loss: "ce" or "margin". start: "random" or "clean".
+    model: nn.Module, split: Split, threat: Threat, *, steps: int, alpha: float, seed: int,
+    loss: Literal["ce", "margin"] | Loss = "ce", start: Literal["random", "clean"] = "random",
+) -> Trajectories:  # fmt: skip
+    """The whole PGD path on every image of `split`. start: a random point of the ball, or the clean image.
 
     An image's random start depends on seed and its index alone, so it is the same path whoever asks for it.
     """
@@ -109,9 +111,9 @@ def paths(
             x, y, index = split.pixels(some), split.labels[some], split.index[some]
             ball = ball_of(threat, x)
             begin = x if start == "clean" else _own_starts(ball, index, seed)
-            attacked = pgd(model, ball, y, steps=steps, alpha=alpha, loss=loss, start=begin, keep_path=True)  # type: ignore[arg-type]
+            attacked = pgd(model, ball, y, steps=steps, alpha=alpha, loss=loss, start=begin, keep_path=True)
             parts.append(_trajectories(ball, attacked, y, index))
-    settings = {"eps": threat.eps, "norm": threat.norm, "alpha": alpha, "steps": steps, "loss": loss, "start": start, "seed": seed,
+    settings = {"eps": threat.eps, "norm": threat.norm, "alpha": alpha, "steps": steps, "loss": loss if isinstance(loss, str) else "custom", "start": start, "seed": seed,
                 "low": 0.0, "high": 1.0}  # fmt: skip
     whole = Trajectories.joined(parts)
     return whole.labelled(**settings)
