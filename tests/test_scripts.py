@@ -36,8 +36,11 @@ def taken_port():
 # ------------------------------------------------------------------------------------------------------------- make
 
 
+TARGETS = ["help", "run", "view", "test", "lint", "format", "bench", "demos", "install", "clean"]
+
+
 @needs_make
-@pytest.mark.parametrize("target", "help run view test lint format bench demos install clean".split())
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_target_can_be_made(target):
     done = make("-n", target)
     assert done.returncode == 0, done.stderr
