@@ -1,4 +1,7 @@
-"""Dynat's notebook face. Nothing is imported until it is asked for, so `import dynat_core` costs nothing."""
+"""Dynat's notebook face. Nothing is imported until it is asked for, so `import dynat_core` costs nothing.
+
+FOSC itself is `from dynat_core.fosc import fosc`: the module already has that name here.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import Any
 
 _PLACES = {
     "Ball": "threat",
-    "fosc": "fosc",
     "relative_fosc": "fosc",
     "fosc_map": "fosc",
     "stop_below": "fosc",
