@@ -1,0 +1,283 @@
+"""The command line: `python -m dynat_core COMMAND`. Every error is one sentence on stderr, and the exit code is not 0.
+
+No torch is imported here: commands that compute start a worker, which imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dynat_core.errors import ConfigError, DynatError, JobError, RunError
+from dynat_core.jobs import ensure_worker, stop_workers, worker_alive
+from dynat_core.run import Run
+from dynat_core.runs import RunStore
+
+_STOP_PATIENCE = 30.0  # seconds `stop` and `worker --stop` wait before they say that it will happen
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, with the nearest word there is."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice: " in message:
+            typed = message.partition("invalid choice: ")[2].partition(" (choose from")[0].strip("'\"")
+            message = f"There is no command {typed}; {_nearest(typed, list(COMMANDS))}"
+        else:
+            message = f"{message[:1].upper()}{message[1:]}; see \"{self.prog} --help\"."
+        print(message, file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _nearest(typed: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(typed, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}."
+
+
+# --------------------------------------------------------------------------------------------------------- commands
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Put a run into the queue, start a worker if none lives, and with --wait show how it goes."""
+    from dynat_core.presets import preset
+
+    changes: dict[str, str] = {}
+    for text in arguments.set:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text} is not of the form a.b=value, such as strategy.c_max=0.1.")
+        changes[key.strip()] = value.strip()
+    if arguments.name is not None:
+        changes["name"] = json.dumps(arguments.name)
+    store = RunStore()
+    run = store.create(preset(arguments.preset).with_values(changes), id=arguments.id)
+    return _launched(run, arguments.wait)
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Put a stopped, failed or interrupted run back into the queue."""
+    run = _find(arguments.run)
+    if run.state != "running":
+        run.resume()
+    return _launched(run, arguments.wait)
+
+
+def _launched(run: Run, wait: bool) -> int:
+    """Start a worker, wait if asked to, and end with the run folder as the last line."""
+    from dynat_core.follow import follow
+
+    ensure_worker(run.folder.parent)
+    code = 0
+    if wait:
+        try:
+            code = _told_end(run, follow(run))
+        except KeyboardInterrupt:
+            print(f'The run goes on; "python -m dynat_core stop {run.id}" stops it.', file=sys.stderr)
+            code = 130
+    print(run.folder, flush=True)
+    return code
+
+
+def _told_end(run: Run, state: str) -> int:
+    if state == "finished":
+        result = run.result() or {}
+        for name in ("best", "last"):
+            entry = result.get(name) or {}
+            if {"epoch", "n", "clean_accuracy", "robust_accuracy"} <= entry.keys():
+                clean, robust = (f"{kind} {100 * entry[kind + '_accuracy']:.1f} %" for kind in ("clean", "robust"))
+                print(f"{name}, epoch {entry['epoch']}: {clean}, {robust} of {entry['n']} test images")
+        print(f"robust against {result.get('attack')}")
+        return 0
+    what = {"stopped": "was stopped", "queued": "waits for a worker"}.get(state, f"is {state}")
+    sentence = run.problem or f'{run.id} {what}; "python -m dynat_core resume {run.id}" goes on with it.'
+    print(sentence, file=sys.stderr)
+    return 1
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """One line per run, newest first."""
+    from dynat_core.follow import accuracies
+
+    found = RunStore().list()
+    if not found:
+        print('No runs yet; "python -m dynat_core train --preset quick" makes one.')
+    width = max((len(run.id) for run in found), default=0)
+    for run in found:
+        state = run.state
+        if state == "broken":
+            words = run.problem or ""
+        else:
+            words = run.config.summary()
+            if last := run.last_record():
+                words = f"epoch {last['epoch']} of {run.config.epochs}, {accuracies(last)}"
+            words += f": {run.problem}" if state == "failed" else ""
+        print(f"{run.id:{width}}  {state:11}  {words}")
+    return 0
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """Stop a run at its next batch; what it did is kept."""
+    run = _find(arguments.run)
+    run.request_stop()
+    until = time.monotonic() + _STOP_PATIENCE
+    while run.running and time.monotonic() < until:
+        time.sleep(0.05)
+    if run.running:
+        print(f"{run.id} stops at its next batch.")
+    else:
+        print(f'{run.id} is {run.state}; "python -m dynat_core resume {run.id}" goes on with it.')
+    return 0
+
+
+def worker(arguments: argparse.Namespace) -> int:
+    """Work on waiting runs; or end the workers that do."""
+    store = RunStore().folder
+    if arguments.stop:
+        return _stop_workers(store)
+    from dynat_core.supervisor import Supervisor
+
+    Supervisor(store, once=arguments.once, presence=arguments.presence).work()
+    return 0
+
+
+def _stop_workers(store: Path) -> int:
+    if not worker_alive(store):
+        print("No worker is alive.")
+        return 0
+    stop_workers(store)
+    until = time.monotonic() + _STOP_PATIENCE
+    while worker_alive(store) and time.monotonic() < until:
+        time.sleep(0.05)
+    print("The worker ends when its run reaches the next batch." if worker_alive(store) else "The worker has ended.")
+    return 0
+
+
+def presets(arguments: argparse.Namespace) -> int:
+    """What `train --preset` takes."""
+    from dynat_core.presets import PRESETS, describe
+
+    width = max(map(len, PRESETS))
+    for name in PRESETS:
+        print(f"{name:{width}}  {describe(name)}")
+    return 0
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """Fetch what is missing of a data set, and check it."""
+    from pydantic import TypeAdapter
+
+    from dynat_core.config import SHAPES, Data
+
+    if arguments.data not in SHAPES:
+        raise ConfigError(f"There is no data set called {arguments.data}; {_nearest(arguments.data, list(SHAPES))}")
+    try:
+        from dynat_core import data as data_sets
+    except ImportError as error:
+        raise JobError("torch is not installed, and without it data sets are not needed; "
+                       'install it with "pip install -r requirements.txt".') from error  # fmt: skip
+    data_sets.fetch(arguments.data)
+    found = data_sets.load(TypeAdapter(Data).validate_python({"name": arguments.data}))
+    images = len(found.train) + len(found.validation)
+    print(f"{arguments.data}: {images:,} training and {len(found.test):,} test images, all in order.")
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Say what is in place and what is not, each with what to do."""
+    from dynat_core.doctor import examine
+
+    findings = examine(RunStore())
+    for finding in findings:
+        print(f"{finding.level:4}  {finding.what}")
+        if finding.fix:
+            print(f"      to mend it: {finding.fix}")
+    return int(any(finding.level == "bad" for finding in findings))
+
+
+def job(arguments: argparse.Namespace) -> int:
+    """Work on one job folder; what the worker starts."""
+    from dynat_core.worker import run_job, serve_job
+
+    folder = Path(arguments.folder).absolute()
+    if not folder.is_dir():
+        raise RunError(f"There is no folder {folder}.")
+    if arguments.parent is None:
+        state = run_job(folder, arguments.device)
+    else:
+        state = serve_job(folder, arguments.device, arguments.parent)
+    return int(state == "failed")
+
+
+def _find(text: str) -> Run:
+    """The run with this id, or in this folder: `train` prints the folder."""
+    store = RunStore()
+    path = Path(text)
+    if len(path.parts) > 1 and path.parent.absolute() == store.folder.absolute():
+        text = path.name
+    return store.open(text)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "train": train,
+    "runs": runs,
+    "stop": stop,
+    "resume": resume,
+    "worker": worker,
+    "presets": presets,
+    "data": data,
+    "doctor": doctor,
+    "job": job,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m dynat_core", description="Dynamic adversarial training, and FOSC.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    parsers = {}
+    for name, command in COMMANDS.items():
+        words = (command.__doc__ or "").strip()
+        if name == "job":  # the worker's own: not in the list of commands
+            parsers[name] = commands.add_parser(name, description=words)
+        else:
+            parsers[name] = commands.add_parser(name, description=words, help=words)
+    add = parsers["train"].add_argument
+    add("--preset", required=True, metavar="NAME", help='the settings to start from; "presets" lists them')
+    add("--set", action="append", default=[], metavar="a.b=value", help="change a setting, such as strategy.c_max=0.1")
+    add("--name", metavar="TITLE", help="a title to find the run by")
+    add("--id", metavar="ID", help="the name of the run's folder; one is made up by default")
+    for name in ("train", "resume"):
+        parsers[name].add_argument("--wait", action="store_true", help="show how it goes, and return when it has ended")
+    for name in ("stop", "resume"):
+        parsers[name].add_argument("run", metavar="RUN", help='the id of a run, as "runs" lists it')
+    either = parsers["worker"].add_mutually_exclusive_group()
+    either.add_argument("--once", action="store_true", help="end as soon as nothing waits")
+    either.add_argument("--stop", action="store_true", help="end the workers of this store; their runs can be resumed")
+    parsers["worker"].add_argument("--presence", type=int, help=argparse.SUPPRESS)
+    parsers["data"].add_argument("data", metavar="NAME", help="digits, mnist, fashion-mnist or cifar10")
+    parsers["job"].add_argument("folder", metavar="FOLDER")
+    parsers["job"].add_argument("--device")
+    parsers["job"].add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except DynatError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `... | head` has seen enough
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

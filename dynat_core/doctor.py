@@ -1,0 +1,151 @@
+"""Is everything in place? Each finding that is not good comes with what to do about it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from dynat_core.config import SHAPES
+from dynat_core.errors import DynatError
+from dynat_core.jobs import child_environment, worker_state
+from dynat_core.runs import RunStore
+
+# In a process of its own: a torch that is broken, or that takes the whole process with it, is a finding.
+_COMPUTING = f"""
+import json
+import torch, torchvision
+from dynat_core import data
+from dynat_core.devices import choose
+found = {{"folder": str(data.folder()), "threads": torch.get_num_threads()}}
+found["cuda"] = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+found["missing"] = {{name: len(data.missing(name)) for name in {list(SHAPES)!r}}}
+try:
+    found["device"] = str(choose("auto"))
+except Exception as error:
+    found["device_error"] = str(error)
+print("\\n" + json.dumps(found))
+"""
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "streamlit", "plotly")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """level: "good", "note" (works, but something is not there) or "bad". fix: what to do; empty when good."""
+
+    level: str
+    what: str
+    fix: str = ""
+
+
+def examine(store: RunStore) -> list[Finding]:
+    """Look at versions, device, data, store and worker; takes a few seconds, the time torch takes to start."""
+    findings = _versions()
+    computing = _computing(store)
+    if computing is None:
+        what = "torch is not installed: looking at runs works, training does not"
+        findings.append(Finding("note", what, "pip install -r requirements.txt"))
+    elif "error" in computing:
+        fix = "install torch and torchvision again, in the versions of requirements.txt"
+        findings.append(Finding("bad", f"torch does not start: {computing['error']}", fix))
+    else:
+        findings += [_device(computing), *_data(computing)]
+    return [*findings, *_store(store), *_worker(store)]
+
+
+def _versions() -> list[Finding]:
+    found, lacking = [f"Python {sys.version.split()[0]}"], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lacking.append(name)
+    findings = [Finding("good", ", ".join(found))]
+    lacking = [name for name in lacking if not name.startswith("torch")]  # told with more words below
+    if lacking:
+        findings.append(Finding("bad", f"{', '.join(lacking)} not installed", "pip install -r requirements-view.txt"))
+    return findings
+
+
+def _computing(store: RunStore) -> dict[str, Any] | None:
+    """What a process with torch says; None where torch is not installed, {"error": ...} where it does not start."""
+    try:
+        metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _COMPUTING],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=child_environment(store.folder),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"error": type(error).__name__}
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    if done.returncode == 0 and lines:
+        return json.loads(lines[-1])
+    return {"error": lines[-1] if lines else f"it ended with code {done.returncode}"}
+
+
+def _device(computing: dict[str, Any]) -> Finding:
+    if "device_error" in computing:
+        return Finding("bad", computing["device_error"], "change or unset DYNAT_DEVICE")
+    names = computing["cuda"]
+    if names:
+        return Finding("good", f"device {computing['device']}; GPUs: {', '.join(names)}")
+    return Finding("good", f"device {computing['device']}, {computing['threads']} threads; no GPU that torch can use")
+
+
+def _data(computing: dict[str, Any]) -> list[Finding]:
+    findings = []
+    for name, missing in computing["missing"].items():
+        if missing:
+            fix = f'run "python -m dynat_core data {name}", or name the folder that has it in DYNAT_DATA'
+            findings.append(Finding("note", f"{name} not in {computing['folder']}", fix))
+        else:
+            findings.append(Finding("good", f"{name} found"))
+    return findings
+
+
+def _attempt(what: Callable[[], Any]) -> tuple[Any, str | None]:
+    """(answer, None) or (None, sentence)."""
+    try:
+        return what(), None
+    except (DynatError, OSError) as error:
+        return None, str(error)
+
+
+def _store(store: RunStore) -> list[Finding]:
+    runs, problem = _attempt(store.list)
+    if problem:
+        return [Finding("bad", problem, "name another folder in DYNAT_STORE")]
+    folder = store.folder
+    while not folder.exists():  # it is made with the first run
+        folder = folder.parent
+    _, problem = _attempt(lambda: tempfile.TemporaryFile(dir=folder).close())
+    where = f"run store {store.folder.absolute()}, {len(runs)} runs"
+    if problem:
+        fix = "make it writable or name another folder in DYNAT_STORE; looking at runs works without"
+        findings = [Finding("bad", f"{where}, cannot be written", fix)]
+    else:
+        findings = [Finding("good", f"{where}, writable")]
+    broken = [run.problem for run in runs if run.state == "broken"]
+    return findings + [Finding("note", problem or "", "the other runs are not affected") for problem in broken]
+
+
+def _worker(store: RunStore) -> list[Finding]:
+    state = worker_state(store.folder)
+    if state["alive"]:
+        return [Finding("good", f"worker alive, {'busy with ' + state['busy_with'] if state['busy_with'] else 'idle'}")]
+    runs, problem = _attempt(store.list)
+    waiting = [] if problem else [run.id for run in runs if run.state in ("queued", "interrupted")]
+    if waiting:
+        return [Finding("bad", f"no worker, and {len(waiting)} runs wait", 'run "python -m dynat_core worker"')]
+    return [Finding("good", "no worker alive; none is needed, one starts with the next run")]

@@ -1,0 +1,164 @@
+"""Per-sample tables and recorded attack paths as bytes of Parquet or safetensors, and back. The same input gives the
+same bytes, so files of a resumed run can be compared with those of a run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynat_core.trajectories import Trajectories, Trajectory
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+# What a column of a per-sample table is stored as; a column that is not named here keeps its own type.
+_TYPES = {
+    "index": "int32",
+    "label": "int8",
+    "predicted": "int8",
+    "steps": "int16",
+    "gradients": "int16",
+    "steps_to_fool": "int16",
+    "clean_correct": "bool_",
+    **dict.fromkeys(("fosc", "fosc_paper", "relative_fosc", "gradient_l1", "loss", "margin"), "float32"),
+}
+_ROWS_TOGETHER = 8  # paths read at once to get one of them
+_PARTS = tuple(f.name for f in fields(Trajectories) if f.name != "settings")
+_SETTINGS = "settings"
+
+
+# ---------------------------------------------------------------------------------------------------------- samples
+
+
+def samples_to_bytes(table: pd.DataFrame) -> bytes:
+    """A table with one row per image as Parquet. The rows keep their order; the pandas index is left out."""
+    import pyarrow as pa
+
+    columns = {}
+    for name in table.columns:
+        values = pa.array(table[name].to_numpy(), from_pandas=False)
+        if name == "split":
+            values = pa.array(table[name].astype(str).to_numpy(dtype=object), pa.string()).dictionary_encode()
+        elif name in _TYPES:
+            values = values.cast(getattr(pa, _TYPES[name])())
+        columns[str(name)] = values
+    return _parquet(pa.table(columns), dictionary=["split"] if "split" in columns else False)
+
+
+def read_samples(path: Path, columns: list[str] | None = None, split: str | None = None) -> pd.DataFrame:
+    """The table in `path`, some columns, rows of one split. Raises OSError, KeyError or pyarrow's errors."""
+    import pyarrow.parquet as pq
+
+    wanted = None if columns is None else list(dict.fromkeys([*columns, *(["split"] if split else [])]))
+    with pq.ParquetFile(path, memory_map=True) as file:
+        lacking = [name for name in wanted or () if name not in file.schema_arrow.names]
+        if lacking:
+            raise KeyError(lacking[0])
+        table = file.read(columns=wanted, use_threads=False).to_pandas()
+    if split is not None:
+        table = table[table["split"] == split].reset_index(drop=True)
+    return table if columns is None else table[columns]
+
+
+def _parquet(table: pa.Table, dictionary: list[str] | bool, rows: int | None = None) -> bytes:
+    """Bytes rather than a file: a full disk is then met in one place, with Python's own error."""
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    pq.write_table(
+        table,
+        out,
+        compression="zstd",
+        compression_level=9,
+        row_group_size=rows or max(1, table.num_rows),
+        use_dictionary=dictionary,  # type: ignore[arg-type]
+        use_byte_stream_split=[f.name for f in table.schema if str(f.type) == "float"],  # type: ignore[arg-type]
+        write_statistics=False,
+        store_schema=True,
+    )
+    return out.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------------------ paths
+
+
+def paths_to_parquet(paths: Trajectories) -> bytes:
+    """Recorded paths as Parquet, one row per image, a few to a group so that one is read without the rest."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shapes = {name: list(getattr(paths, name).shape[1:]) for name in _PARTS}
+    note = {"settings": dict(paths.settings), "shapes": shapes, "indices": paths.index.tolist()}
+    columns = {}
+    for name in _PARTS:
+        array = getattr(paths, name)
+        flat = pa.array(np.ascontiguousarray(array, dtype="<i4" if name in ("index", "label") else "<f4").ravel())
+        columns[name] = flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(shapes[name])))
+    table = pa.table(columns).replace_schema_metadata({"paths": json.dumps(note, allow_nan=False)})
+    out = io.BytesIO()
+    pq.write_table(
+        table,
+        out,
+        compression="zstd",
+        compression_level=9,
+        row_group_size=_ROWS_TOGETHER,
+        use_dictionary=False,
+        use_byte_stream_split=True,
+        write_statistics=False,
+    )
+    return out.getvalue()
+
+
+def paths_note(path: Path) -> dict[str, Any]:
+    """{"settings", "shapes", "indices"} of a file of paths, without reading the paths."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, memory_map=True) as file:
+        return json.loads((file.schema_arrow.metadata or {})[b"paths"])
+
+
+def read_path(path: Path, index: int) -> Trajectory | None:
+    """The path of image `index` in a file of paths, or None; reads one row group."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, memory_map=True) as file:
+        note = json.loads((file.schema_arrow.metadata or {})[b"paths"])
+        if index not in note["indices"]:
+            return None
+        group, row = divmod(note["indices"].index(index), _ROWS_TOGETHER)
+        table = file.read_row_group(group, use_threads=False)
+    arrays = {name: _row(table, name, row, note["shapes"][name]) for name in _PARTS}
+    arrays["index"], arrays["label"] = int(arrays["index"]), int(arrays["label"])
+    return Trajectory(**arrays, settings=note["settings"])
+
+
+def _row(table: pa.Table, name: str, row: int, shape: list[int]) -> Any:
+    column = table.column(name).combine_chunks()
+    if not shape:
+        return column[row].as_py()
+    return np.array(column[row].values.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(shape)
+
+
+def paths_to_safetensors(paths: Trajectories) -> bytes:
+    """A few paths as one safetensors file with the settings in its metadata."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(getattr(paths, name)) for name in _PARTS}
+    return save(arrays, {_SETTINGS: json.dumps(dict(paths.settings), allow_nan=False)})
+
+
+def read_paths(path: Path) -> Trajectories:
+    """The paths in a safetensors file. Raises OSError, KeyError, ValueError or safetensors' error."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        settings: Mapping[str, Any] = json.loads((file.metadata() or {})[_SETTINGS])
+        return Trajectories(**{name: file.get_tensor(name) for name in _PARTS}, settings=settings)
