@@ -1,0 +1,8 @@
+"""The pictures of each screen: plain data in, a `Scene` of views under one cursor out. No torch, no Streamlit."""
+
+from __future__ import annotations
+
+from dynat_core.views.base import Key, Note, Scene, Series, Switch, View, strategy_style
+from dynat_core.views.epochs import NamedHistory, epochs
+
+__all__ = ["Key", "NamedHistory", "Note", "Scene", "Series", "Switch", "View", "epochs", "strategy_style"]

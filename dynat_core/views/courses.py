@@ -1,0 +1,125 @@
+"""What happened over the epochs: accuracy and FOSC as curves, the cursor as a line with dots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dynat_core.histograms import quantile
+from dynat_core.views.base import Note, Series, View, padded
+from dynat_core.views.distributions import Counted
+from dynat_core.views.figures import axis, band, epoch_axis, laid, layout, line
+from dynat_core.views.scales import Scale
+from dynat_core.views.words import number, percent, wilson
+
+_CURSOR = {"kind": "rule", "color": "@ink"}
+
+
+def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *, span: int, height: int) -> View:
+    """Clean (thin) and robust (thick, with its 95 % band) accuracy on held-out images.
+
+    runs: (place among the series, series, history, the attack behind the robust accuracy in words).
+    """
+    data: list[dict[str, Any]] = []
+    moves: list[dict[str, Any]] = []
+    arrays, notes, lowest = {}, [], 1.0
+    for k, series, history, attack in runs:
+        split = "test" if np.isfinite(history.column("test/robust_accuracy")).any() else "validation"
+        clean, robust, size = (history.column(f"{split}/{key}") for key in ("clean_accuracy", "robust_accuracy", "n"))
+        limits = np.array([wilson(*pair) for pair in zip(robust, size, strict=True)]).reshape(-1, 2)
+        epochs = [int(e) for e in history.epochs]
+        words = [f"{percent(r, 1)} robust ({percent(low, 1)} to {percent(high, 1)}), {percent(c, 1)} clean, {m:.0f} images"
+                 if np.isfinite(r) else "not measured"
+                 for r, (low, high), c, m in zip(robust, limits, clean, size, strict=True)]  # fmt: skip
+        own = {"series": k}
+        data += band(epochs, _listed(limits[:, 0]), _listed(limits[:, 1]), f"@s{k}", **own)
+        data.append(line(epochs, _listed(clean), f"@s{k}", series.dash, 1.1, **own))
+        text = {"text": words, "hoverinfo": "text", "hovertemplate": f"{series.name}, epoch %{{x}}: %{{text}}<br>{attack}<extra></extra>"}
+        data.append(line(epochs, _listed(robust), f"@s{k}", series.dash, 2.6, **text, **own))
+        for name, values in (("clean", clean), ("robust", robust)):
+            arrays[f"accuracy-{name}-{k}"] = padded(values.astype(np.float32), n)
+            moves.append({"kind": "dot", "arr": f"accuracy-{name}-{k}", "color": f"@s{k}", **own})
+        notes.append(Note(_held([f"{percent(r)} robust, {percent(c)} clean" for r, c in zip(robust, clean, strict=True)], n), k))
+        finite = np.concatenate([limits[:, 0], clean])
+        lowest = min([lowest, *finite[np.isfinite(finite)]])
+    floor = 0.0 if lowest < 0.5 else 0.5
+    upright = axis("test images right", (floor, 1.02), tickformat=".0%", nticks=6, fixedrange=True)
+    frame = layout(epoch_axis(last), upright, hovermode="closest")
+    return View("accuracy", "How often is it right? Thick: attacked, thin: clean", span, height, fig={"data": data, "layout": frame},
+                moves=[_CURSOR, *moves], notes=notes, arrays=arrays, seek=True, colors=_colors(r[:2] for r in runs))  # fmt: skip
+
+
+def fosc_course(
+    runs: Sequence[Counted], scale: Scale, n: int, last: int, *, span: int, height: int, when: Mapping[str, str],
+    thresholds: Mapping[int, np.ndarray],
+) -> View:  # fmt: skip
+    """The median and the 10 to 90 % band of one form of FOSC at every epoch; c_t as stairs where it has that unit."""
+    name = f"course-{scale.measure}"
+    data: list[dict[str, Any]] = []
+    moves: list[dict[str, Any]] = []
+    arrays, notes, seen = {}, [], []
+    for run in runs:
+        own, k = {"series": run.k}, run.k
+        values = np.array([[quantile(scale.measure, row, q) for q in (0.1, 0.5, 0.9)] for row in run.counts])
+        low, middle, high = scale.position(values).T
+        epochs = list(range(len(values)))
+        data += band(epochs, _listed(low), _listed(high), f"@s{k}", **own)
+        data.append(line(epochs, _listed(middle), f"@s{k}", run.series.dash, **own))
+        arrays[f"{name}-{k}"] = padded(middle.astype(np.float32), n)
+        moves.append({"kind": "dot", "arr": f"{name}-{k}", "color": f"@s{k}", **own})
+        notes.append(Note(_held([f"{number(m)} ({number(a)} to {number(b)})" for a, m, b in values], n), k))
+        seen += [low, high]
+        if k in thresholds:
+            c_t = thresholds[k]
+            stairs = np.where(np.isnan(c_t), np.nan, scale.position(c_t))
+            data.append(line(epochs, _listed(stairs), f"@s{k}", "solid", 1.2, **own) | {"line": {"color": f"@s{k}", "width": 1.2, "shape": "hvh"}})
+            seen.append(stairs)
+    upright = laid(scale, upright=True, room=8) | {"range": list(_decades(scale, seen)), "fixedrange": True}
+    frame = layout(epoch_axis(last), upright, left=58)
+    title = "How does it move? Median, 10 to 90 % of images" + (", c_t as stairs" if thresholds else "")
+    return View(name, title, span, height, slot="course", when=when, fig={"data": data, "layout": frame},
+                moves=[_CURSOR, *moves], notes=notes, arrays=arrays, seek=True, colors=_colors((r.k, r.series) for r in runs))  # fmt: skip
+
+
+def marked(view: View, broken: Mapping[int, int]) -> View:
+    """`view` (epochs along x) with a rule where a run's numbers stopped being numbers: series -> that epoch."""
+    if not broken or view.fig is None:
+        return view
+    rules = [
+        {"type": "line", "x0": e, "x1": e, "y0": 0, "y1": 1, "yref": "y domain", "xref": "x", "line": {"color": "@alarm", "width": 1.5, "dash": "dot"}}
+        for e in sorted(set(broken.values()))
+    ]  # fmt: skip
+    words = [
+        {"text": "NaN", "x": r["x0"], "y": 1, "yref": "y domain", "xref": "x", "showarrow": False, "xanchor": "left",
+         "yanchor": "top", "font": {"size": 11, "color": "@alarm"}} for r in rules
+    ]  # fmt: skip
+    frame = dict(view.fig["layout"])
+    frame["shapes"] = [*frame.get("shapes", []), *rules]
+    frame["annotations"] = [*frame.get("annotations", []), *words]
+    return View(**{**vars(view), "fig": {**view.fig, "layout": frame}})
+
+
+def _decades(scale: Scale, seen: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The whole decades that hold what was seen, at least two of them; with the zero bin where something is in it."""
+    every = np.concatenate([np.asarray(s, dtype=np.float64) for s in seen]) if seen else np.array([])
+    every = every[np.isfinite(every)]
+    if not len(every):
+        return scale.span
+    first, end = scale.boxes[1, 0], scale.span[1]
+    low = scale.span[0] if every.min() < first else max(np.floor(every.min()), first) - 0.05
+    high = min(np.ceil(every.max() + 0.02), end)
+    return float(min(low, high - 2)), float(high)
+
+
+def _colors(runs: Any) -> dict[str, tuple[str, str]]:
+    return {f"s{k}": series.color for k, series in runs}
+
+
+def _held(texts: list[str], n: int) -> list[str]:
+    return [*texts, *([texts[-1]] * (n - len(texts)) if texts else [])]
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    return [round(float(v), 5) if np.isfinite(v) else None for v in values]
