@@ -18,7 +18,8 @@ STREAMLIT := -m streamlit run app.py --server.port $(PORT) --server.showEmailPro
 DEMOS := demo-digits-unsecured demo-digits-standard demo-digits-dynamic \
 	demo-digits-strong-standard demo-digits-strong-dynamic \
 	demo-mnist-standard demo-mnist-dynamic
-DEMO_STORE := checkpoints/.demos
+STORE := checkpoints
+DEMO_STORE = $(STORE)/.demos
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -63,9 +64,9 @@ $(DEMOS): $(INSTALLED)
 		DYNAT_STORE=$(DEMO_STORE) $(BIN)/python -m dynat_core train --preset $@ --id $@ --wait; \
 	fi
 	@test -f "$(DEMO_STORE)/$@/result.json" || { echo "$@ is not finished; make $@ goes on with it." >&2; exit 1; }
-	@rm -rf "checkpoints/$@" && mv "$(DEMO_STORE)/$@" "checkpoints/$@"
-	@rm -f "checkpoints/$@/lock" "checkpoints/$@/status.json"
-	@echo "checkpoints/$@ is new."
+	@rm -rf "$(STORE)/$@" && mv "$(DEMO_STORE)/$@" "$(STORE)/$@"
+	@rm -f "$(STORE)/$@/lock" "$(STORE)/$@/status.json"
+	@echo "$(STORE)/$@ is new."
 
 install: $(INSTALLED) ## set up .venv, without starting anything
 
