@@ -156,7 +156,7 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 # store/.worker/alive.lock   held shared by every living worker, so it says whether there is one
 # store/.worker/start.lock   held while a worker is started, and while one decides to end for lack of work
 # store/.worker/state.json   device and job of the worker that wrote last, for display only
-# store/.worker/stop         touched to end the workers; each ends when the file changes after its own start
+# store/.worker/stop         touched to end the workers; each ends when it changes after their start
 
 
 _started: list[subprocess.Popen[bytes]] = []
@@ -211,6 +211,7 @@ def ensure_worker(store: Path | str) -> None:
         try:
             # Taken here and inherited, so that a worker counts as alive from its very first moment.
             take(presence, fcntl.LOCK_SH, patience=1)
+            (folder / "stop").unlink(missing_ok=True)  # from now on one is meant for the new worker
             with open(_log(folder), "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "dynat_core", "worker", "--presence", str(presence)],

@@ -40,7 +40,8 @@ class Supervisor:
         self.folder = worker_folder(self.store.folder)
         self.once = once
         self.idle = float(os.environ.get("DYNAT_WORKER_IDLE") or IDLE)
-        self._stop_file = _stamp(self.folder / "stop")
+        # An older wish to stop was meant for other workers; whoever started us has taken it away already.
+        self._stop_file = _stamp(self.folder / "stop") if presence is None else None
         self._asked = 0  # how often this process was told to end
         self._deaths: dict[str, tuple[int, int]] = {}  # run id -> (deaths in a row, size of its records then)
         # Died too often, and not even that could be written down: run id -> when its folder was last changed.

@@ -1,0 +1,101 @@
+"""Tiny real runs, processes that work on them, and the comparison of what two runs recorded."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd
+from dynat_core.files import read_lines
+from dynat_core.run import Run
+from dynat_core.runs import RunStore
+
+PATIENCE = 120.0  # seconds: only a test that hangs comes near
+
+
+def tiny(**changes: Any) -> RunConfig:
+    """A digits run of well under a second that still has everything: several batches, paths, pruned weights."""
+    return RunConfig(
+        epochs=2,
+        data=Digits(train_size=96, test_size=40, validation_size=30),
+        strategy=Dynamic(steps=2, T_control=2, c_max=0.1),
+        optimizer=Sgd(batch=32, lr=0.1),
+        recording=Recording(steps=2, probes=2, path_steps=3, paths=True),
+    ).with_values(changes)
+
+
+def in_child(task: Callable[[], object]) -> int | None:
+    """Run `task` in a forked process, which has torch already; return its exit code (negative: the signal)."""
+    child = multiprocessing.get_context("fork").Process(target=task)
+    child.start()
+    child.join(PATIENCE)
+    assert child.exitcode is not None, "the child hangs"
+    return child.exitcode
+
+
+def train_here(run: Run, ended: Callable[[], bool] = lambda: False) -> None:
+    """Work on `run` as a job process does, with one thread."""
+    import torch
+
+    from dynat_core.worker import run_job
+
+    torch.set_num_threads(1)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process
+    run_job(run.folder, ended=ended)
+
+
+def finished_run(store: Path, config: RunConfig) -> Run:
+    """A run of `config` that nothing ever interrupted."""
+    run = RunStore(store).create(config)
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.state == "finished", run.problem
+    return run
+
+
+def until(happened: Callable[[], object], what: str) -> None:
+    """Wait until `happened()` is true."""
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.01)
+
+
+def recorded(run: Run) -> dict[str, Any]:
+    """Everything a run recorded, by file: bytes, or for epochs.jsonl the records without their timings."""
+    found: dict[str, Any] = {}
+    for path in sorted(run.folder.rglob("*")):
+        name = str(path.relative_to(run.folder))
+        if path.is_dir() or name in ("run.json", "starts.jsonl", "lock", "log.txt", "status.json", "label.json"):
+            continue
+        if name == "epochs.jsonl":
+            found[name] = [{k: v for k, v in r.items() if not k.startswith("seconds/")} for r in read_lines(path)]
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def assert_same(run: Run, reference: Run) -> None:
+    """Both recorded the same, bit for bit, and nothing is left over from an interruption."""
+    found, wanted = recorded(run), recorded(reference)
+    assert sorted(found) == sorted(wanted)
+    assert [name for name in found if found[name] != wanted[name]] == []
+
+
+def write_run(folder: Path, **changes: Any) -> Path:
+    """A folder with only a run.json in it; `changes` replace its entries."""
+    folder.mkdir(parents=True)
+    request = {
+        "format": 1,
+        "id": folder.name,
+        "created": "2026-01-01T00:00:00+00:00",
+        "kind": "training",
+        "config": tiny().model_dump(mode="json"),
+    }
+    (folder / "run.json").write_text(json.dumps({**request, **changes}))
+    return folder
