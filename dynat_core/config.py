@@ -89,8 +89,10 @@ def step_size(alpha: float | str, eps: float) -> float:
 class DataSettings(Settings):
     """What all data sets share. Sizes left empty mean all there is."""
 
-    train_size: int | None = Field(None, ge=1, description="training images used, after the validation split; all if empty")
-    test_size: int | None = Field(None, ge=1, description="test images used; all if empty")
+    train_size: int | None = Field(
+        default=None, ge=1, description="training images used, after the validation split; all if empty"
+    )
+    test_size: int | None = Field(default=None, ge=1, description="test images used; all if empty")
 
     @model_validator(mode="after")
     def _fits(self) -> DataSettings:
@@ -99,7 +101,9 @@ class DataSettings(Settings):
         if left < 1:
             raise ValueError(f"validation_size must be below {have_train:,}, the number of training images")
         if self.train_size is not None and self.train_size > left:
-            raise ValueError(f"train_size must be at most {left:,}, what is left beside {have_train - left:,} for validation")
+            raise ValueError(
+                f"train_size must be at most {left:,}, what is left beside {have_train - left:,} for validation"
+            )
         if self.test_size is not None and self.test_size > have_test:
             raise ValueError(f"test_size must be at most {have_test:,}, the number of test images")
         return self
@@ -112,29 +116,31 @@ class Digits(DataSettings):
     """8x8 grey digits that come with scikit-learn: 1,297 training and 500 test images, nothing to download."""
 
     name: Literal["digits"] = "digits"
-    validation_size: int = Field(147, ge=1, description=_VALIDATION)
+    validation_size: int = Field(default=147, ge=1, description=_VALIDATION)
 
 
 class Mnist(DataSettings):
     """28x28 grey handwritten digits: 60,000 training and 10,000 test images."""
 
     name: Literal["mnist"] = "mnist"
-    validation_size: int = Field(1000, ge=1, description=_VALIDATION)
+    validation_size: int = Field(default=1000, ge=1, description=_VALIDATION)
 
 
 class FashionMnist(DataSettings):
     """28x28 grey pictures of clothes: 60,000 training and 10,000 test images."""
 
     name: Literal["fashion-mnist"] = "fashion-mnist"
-    validation_size: int = Field(1000, ge=1, description=_VALIDATION)
+    validation_size: int = Field(default=1000, ge=1, description=_VALIDATION)
 
 
 class Cifar10(DataSettings):
     """32x32 colour pictures of ten kinds: 50,000 training and 10,000 test images."""
 
     name: Literal["cifar10"] = "cifar10"
-    validation_size: int = Field(1000, ge=1, description=_VALIDATION)
-    augment: bool = Field(True, description="rotate by up to 10 degrees, shift by up to 20 %, flip, as the authors' code does")
+    validation_size: int = Field(default=1000, ge=1, description=_VALIDATION)
+    augment: bool = Field(
+        default=True, description="rotate by up to 10 degrees, shift by up to 20 %, flip, as the authors' code does"
+    )
 
 
 Data = Annotated[Digits | Mnist | FashionMnist | Cifar10, Field(discriminator="name")]
@@ -185,8 +191,10 @@ class WideResNet(Settings):
     """Wide residual network; depth counts convolutions and the classifier, as in WRN-28-10 and WRN-34-10."""
 
     name: Literal["wide-resnet"] = "wide-resnet"
-    depth: int = Field(34, ge=10, description="layers: 10, 16, 22, 28, 34, ... (6 n + 4)")
-    width: int = Field(10, ge=1, le=20, description="width factor: the groups have 16, 32 and 64 times as many channels")
+    depth: int = Field(default=34, ge=10, description="layers: 10, 16, 22, 28, 34, ... (6 n + 4)")
+    width: int = Field(
+        default=10, ge=1, le=20, description="width factor: the groups have 16, 32 and 64 times as many channels"
+    )
 
     @field_validator("depth")
     @classmethod
@@ -206,14 +214,16 @@ class Linf(Settings):
     """Each pixel may change by at most eps."""
 
     norm: Literal["linf"] = "linf"
-    eps: Number = Field(0.3, ge=0, le=1, description="radius in pixels of [0, 1]; a fraction such as 8/255 may be typed")
+    eps: Number = Field(
+        default=0.3, ge=0, le=1, description="radius in pixels of [0, 1]; a fraction such as 8/255 may be typed"
+    )
 
 
 class L2(Settings):
     """The change as a whole may have Euclidean length at most eps."""
 
     norm: Literal["l2"] = "l2"
-    eps: Number = Field(0.5, ge=0, description="radius in pixels of [0, 1], Euclidean; a fraction may be typed")
+    eps: Number = Field(default=0.5, ge=0, description="radius in pixels of [0, 1], Euclidean; a fraction may be typed")
 
 
 Threat = Annotated[Linf | L2, Field(discriminator="norm")]
@@ -231,9 +241,11 @@ class Unsecured(Settings):
 class AttackedStrategy(Settings):
     """What strategies that train on PGD examples share."""
 
-    steps: int = Field(10, ge=1, le=1000, description="PGD steps per training image, K")
-    alpha: StepSize = Field("eps/4", description="step size, in pixels or as a part of eps")
-    start: Literal["random", "clean"] = Field("random", description="where PGD starts: a uniform random point of the ball, or x")
+    steps: int = Field(default=10, ge=1, le=1000, description="PGD steps per training image, K")
+    alpha: StepSize = Field(default="eps/4", description="step size, in pixels or as a part of eps")
+    start: Literal["random", "clean"] = Field(
+        default="random", description="where PGD starts: a uniform random point of the ball, or x"
+    )
 
 
 class Standard(AttackedStrategy):
@@ -246,13 +258,16 @@ class Dynamic(AttackedStrategy):
     """An image is attacked only until its FOSC is at most c_t, which falls to 0 during training (Wang et al. 2019)."""
 
     name: Literal["dynamic"] = "dynamic"
-    c_max: Number = Field(0.5, ge=0, description="FOSC threshold of the first epoch, in loss units")
-    T_control: int = Field(24, ge=1, description="epochs until the threshold reaches 0")
+    c_max: Number = Field(default=0.5, ge=0, description="FOSC threshold of the first epoch, in loss units")
+    T_control: int = Field(default=24, ge=1, description="epochs until the threshold reaches 0")
     stop_form: Literal["box", "paper", "code"] = Field(
-        "box", description="FOSC that stops: with the pixel box; the paper's closed form; or the authors' code's, from the start point"
+        default="box",
+        description="FOSC that stops: with the pixel box; the paper's closed form; or the authors' code's, "
+        "from the start point",
     )
     as_published: Literal["paper", "code"] = Field(
-        "paper", description="outer loss: cross-entropy, or as in the authors' code weighted by itself from the second epoch on"
+        default="paper",
+        description="outer loss: cross-entropy, or as in the authors' code weighted by itself from the second epoch on",
     )
 
     def threshold(self, t: int) -> float:
@@ -270,12 +285,16 @@ class Sgd(Settings):
     """Stochastic gradient descent with momentum, weight decay and a step schedule."""
 
     name: Literal["sgd"] = "sgd"
-    lr: Number = Field(0.01, gt=0, description="learning rate of the first epoch")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum")
-    weight_decay: float = Field(1e-4, ge=0, description="weight decay")
-    batch: int = Field(128, ge=2, description="images per step")
-    milestones: tuple[int, ...] = Field((), description="epochs after which the learning rate is multiplied by factor")
-    factor: float = Field(0.1, gt=0, le=1, description="what the learning rate is multiplied by at each milestone")
+    lr: Number = Field(default=0.01, gt=0, description="learning rate of the first epoch")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum")
+    weight_decay: float = Field(default=1e-4, ge=0, description="weight decay")
+    batch: int = Field(default=128, ge=2, description="images per step")
+    milestones: tuple[int, ...] = Field(
+        default=(), description="epochs after which the learning rate is multiplied by factor"
+    )
+    factor: float = Field(
+        default=0.1, gt=0, le=1, description="what the learning rate is multiplied by at each milestone"
+    )
 
     @field_validator("milestones")
     @classmethod
@@ -295,17 +314,27 @@ Optimizer = Annotated[Sgd, Field()]
 class Recording(Settings):
     """What is measured and kept at every epoch. More of it never changes the training itself."""
 
-    steps: int = Field(20, ge=1, le=1000, description="PGD steps of the robust accuracy measured at every epoch")
-    alpha: StepSize = Field("eps/4", description="step size of that attack")
-    test_images: int | None = Field(1000, ge=1, description="test images evaluated at every epoch; all if empty")
-    train_rows: int | None = Field(1000, ge=1, description="training images with a row of their own at every epoch; all if empty")
-    final_gradients: int | None = Field(
-        1000, ge=0, description="training images whose FOSC after the last step is measured, one gradient more each; all if empty"
+    steps: int = Field(
+        default=20, ge=1, le=1000, description="PGD steps of the robust accuracy measured at every epoch"
     )
-    keep_weights: Literal["all", "best-last"] = Field("best-last", description="weights of every epoch, or of first, best and last")
-    probes: int = Field(8, ge=0, le=100, description="test images whose whole PGD path is kept at every epoch")
-    paths: bool = Field(False, description="keep the PGD path of every test image at the last epoch")
-    path_steps: int = Field(10, ge=1, le=200, description="PGD steps of the kept paths")
+    alpha: StepSize = Field(default="eps/4", description="step size of that attack")
+    test_images: int | None = Field(
+        default=1000, ge=1, description="test images evaluated at every epoch; all if empty"
+    )
+    train_rows: int | None = Field(
+        default=1000, ge=1, description="training images with a row of their own at every epoch; all if empty"
+    )
+    final_gradients: int | None = Field(
+        default=1000,
+        ge=0,
+        description="training images whose FOSC after the last step is measured, one gradient more each; all if empty",
+    )
+    keep_weights: Literal["all", "best-last"] = Field(
+        default="best-last", description="weights of every epoch, or of first, best and last"
+    )
+    probes: int = Field(default=8, ge=0, le=100, description="test images whose whole PGD path is kept at every epoch")
+    paths: bool = Field(default=False, description="keep the PGD path of every test image at the last epoch")
+    path_steps: int = Field(default=10, ge=1, le=200, description="PGD steps of the kept paths")
 
 
 # --------------------------------------------------------------------------------------------------------- the run
@@ -316,9 +345,11 @@ _NEEDS = {"digits-cnn": ("digits",), "mnist-cnn": ("mnist", "fashion-mnist"), "c
 class RunConfig(Settings):
     """Everything that decides a training run."""
 
-    name: str | None = Field(None, max_length=120, description="a title to find the run by")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="decides start weights, order, augmentation and attack starts")
-    epochs: int = Field(30, ge=1, le=10_000, description="passes over the training images")
+    name: str | None = Field(default=None, max_length=120, description="a title to find the run by")
+    seed: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="decides start weights, order, augmentation and attack starts"
+    )
+    epochs: int = Field(default=30, ge=1, le=10_000, description="passes over the training images")
     data: Data = Field(default_factory=Digits, description="data set")
     model: Model = Field(default_factory=DigitsCNN, description="network")
     threat: Threat = Field(default_factory=lambda: Linf(eps=0.15), description="what the attack may change")
@@ -326,9 +357,10 @@ class RunConfig(Settings):
     optimizer: Optimizer = Field(default_factory=Sgd, description="how weights are updated")
     recording: Recording = Field(default_factory=Recording, description="what is measured and kept")
     precision: Literal["exact", "fast"] = Field(
-        "exact", description="exact: float32, repeats itself bit for bit on one device; fast: attack gradients in bfloat16"
+        default="exact",
+        description="exact: float32, repeats itself bit for bit on one device; fast: attack gradients in bfloat16",
     )
-    device: str = Field("auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
+    device: str = Field(default="auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
 
     @field_validator("device")
     @classmethod
@@ -383,13 +415,14 @@ class RunConfig(Settings):
     def attack_words(self) -> str:
         """The attack behind the recorded robust accuracies, whole: `PGD-20, ...`."""
         return (
-            f"PGD-{self.recording.steps}, step {describe_eps(self.recording_alpha)}, cross-entropy, random start, 1 restart, "
-            f"{NORM_WORDS[self.threat.norm]} eps {describe_eps(self.threat.eps)}"
+            f"PGD-{self.recording.steps}, step {describe_eps(self.recording_alpha)}, cross-entropy, "
+            f"random start, 1 restart, {NORM_WORDS[self.threat.norm]} eps {describe_eps(self.threat.eps)}"
         )
 
     def summary(self) -> str:
         """The run in a few words."""
-        return f"{STRATEGY_WORDS[self.strategy.name]} on {self.data.name}, eps {describe_eps(self.threat.eps)}, {self.epochs} epochs"
+        strategy = STRATEGY_WORDS[self.strategy.name]
+        return f"{strategy} on {self.data.name}, eps {describe_eps(self.threat.eps)}, {self.epochs} epochs"
 
     # -- text in, text out
 
@@ -495,7 +528,9 @@ def sentence(error: ValidationError) -> str:
     kind, context, given = first["type"], first.get("ctx", {}), first.get("input")
     got = f" (got {_short(given)})"
     if kind == "extra_forbidden":
-        return _unknown(place, place.rpartition(".")[2], _siblings(first["loc"]), place.rpartition(".")[0] + "." * ("." in place))
+        return _unknown(
+            place, place.rpartition(".")[2], _siblings(first["loc"]), place.rpartition(".")[0] + "." * ("." in place)
+        )
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag, kinds = _UNIONS[place]
         asked = f" (got {_short(given.get(tag))})" if isinstance(given, dict) else got
@@ -503,7 +538,9 @@ def sentence(error: ValidationError) -> str:
     if kind == "value_error":
         why = str(context["error"])
         own = place.rpartition(".")[2]
-        says_name = not place or any(why.startswith(word) for word in ("strategy.", "model.", "train_size", "test_size", "validation_size"))
+        says_name = not place or any(
+            why.startswith(word) for word in ("strategy.", "model.", "train_size", "test_size", "validation_size")
+        )
         if says_name:
             return f"{place + '.' if place and not why.startswith(('strategy.', 'model.')) else ''}{why}."
         return f"{place if own else 'settings'} {why}{got}."
@@ -529,7 +566,11 @@ def sentence(error: ValidationError) -> str:
         "string_type": "must be text",
         "tuple_type": "must be a list such as [20, 40]",
     }.get(kind)
-    words = rule.format(**{k: _plain(v) for k, v in context.items()}) if rule else first["msg"][:1].lower() + first["msg"][1:]
+    words = (
+        rule.format(**{k: _plain(v) for k, v in context.items()})
+        if rule
+        else first["msg"][:1].lower() + first["msg"][1:]
+    )
     return f"{place or 'settings'} {words}{'' if kind == 'missing' else got}."
 
 
@@ -538,7 +579,9 @@ def _dotted(loc: tuple[int | str, ...]) -> str:
     parts = [str(p) for p in loc]
     if len(parts) > 1 and parts[0] in _UNIONS and parts[1] in _UNIONS[parts[0]][1]:
         del parts[1]
-    return ".".join(p for p in parts if p not in ("float", "str", "function-before[_parse_step_size(), union[float,str]]"))
+    return ".".join(
+        p for p in parts if p not in ("float", "str", "function-before[_parse_step_size(), union[float,str]]")
+    )
 
 
 def _siblings(loc: tuple[int | str, ...]) -> list[str]:
