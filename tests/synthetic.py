@@ -119,3 +119,12 @@ def trajectory(seed: int = 0, steps: int = 10, size: int = 8, channels: int = 1,
     }  # fmt: skip
     arrays = {"x": x, "z": zs, "grad": grads, "logits": logits} | curves
     return Trajectory(index=index, label=label, settings=settings, **{k: v.astype(np.float32) for k, v in arrays.items()})
+
+
+def cut(run: NamedHistory, epochs: int) -> NamedHistory:
+    """The run as it stood when epoch `epochs` was its last record."""
+    whole = run.history
+    assert isinstance(whole, History)
+    there = History(whole.epochs[: epochs + 1], whole.records[: epochs + 1],
+                    {key: rows[: epochs + 1] for key, rows in whole.counts.items()}, whole.classes)  # fmt: skip
+    return NamedHistory(run.name, there, run.config, running=epochs < run.config.epochs)

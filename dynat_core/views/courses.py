@@ -33,14 +33,13 @@ def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *,
         words = [f"{percent(r, 1)} robust ({percent(low, 1)} to {percent(high, 1)}), {percent(c, 1)} clean, {m:.0f} images"
                  if np.isfinite(r) else "not measured"
                  for r, (low, high), c, m in zip(robust, limits, clean, size, strict=True)]  # fmt: skip
-        own = {"series": k}
-        data += band(epochs, _listed(limits[:, 0]), _listed(limits[:, 1]), f"@s{k}", **own)
-        data.append(line(epochs, _listed(clean), f"@s{k}", series.dash, 1.1, **own))
+        data += band(epochs, _listed(limits[:, 0]), _listed(limits[:, 1]), f"@s{k}", meta=k)
+        data.append(line(epochs, _listed(clean), f"@s{k}", series.dash, 1.1, meta=k))
         text = {"text": words, "hoverinfo": "text", "hovertemplate": f"{series.name}, epoch %{{x}}: %{{text}}<br>{attack}<extra></extra>"}
-        data.append(line(epochs, _listed(robust), f"@s{k}", series.dash, 2.6, **text, **own))
+        data.append(line(epochs, _listed(robust), f"@s{k}", series.dash, 2.6, meta=k, **text))
         for name, values in (("clean", clean), ("robust", robust)):
             arrays[f"accuracy-{name}-{k}"] = padded(values.astype(np.float32), n)
-            moves.append({"kind": "dot", "arr": f"accuracy-{name}-{k}", "color": f"@s{k}", **own})
+            moves.append({"kind": "dot", "arr": f"accuracy-{name}-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note(_held([f"{percent(r)} robust, {percent(c)} clean" for r, c in zip(robust, clean, strict=True)], n), k))
         finite = np.concatenate([limits[:, 0], clean])
         lowest = min([lowest, *finite[np.isfinite(finite)]])
@@ -61,20 +60,20 @@ def fosc_course(
     moves: list[dict[str, Any]] = []
     arrays, notes, seen = {}, [], []
     for run in runs:
-        own, k = {"series": run.k}, run.k
+        k = run.k
         values = np.array([[quantile(scale.measure, row, q) for q in (0.1, 0.5, 0.9)] for row in run.counts])
         low, middle, high = scale.position(values).T
         epochs = list(range(len(values)))
-        data += band(epochs, _listed(low), _listed(high), f"@s{k}", **own)
-        data.append(line(epochs, _listed(middle), f"@s{k}", run.series.dash, **own))
+        data += band(epochs, _listed(low), _listed(high), f"@s{k}", meta=k)
+        data.append(line(epochs, _listed(middle), f"@s{k}", run.series.dash, meta=k))
         arrays[f"{name}-{k}"] = padded(middle.astype(np.float32), n)
-        moves.append({"kind": "dot", "arr": f"{name}-{k}", "color": f"@s{k}", **own})
+        moves.append({"kind": "dot", "arr": f"{name}-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note(_held([f"{number(m)} ({number(a)} to {number(b)})" for a, m, b in values], n), k))
         seen += [low, high]
         if k in thresholds:
             c_t = thresholds[k]
             stairs = np.where(np.isnan(c_t), np.nan, scale.position(c_t))
-            data.append(line(epochs, _listed(stairs), f"@s{k}", "solid", 1.2, **own) | {"line": {"color": f"@s{k}", "width": 1.2, "shape": "hvh"}})
+            data.append(line(epochs, _listed(stairs), f"@s{k}", "solid", 1.2, meta=k) | {"line": {"color": f"@s{k}", "width": 1.2, "shape": "hvh"}})
             seen.append(stairs)
     upright = laid(scale, upright=True, room=8) | {"range": list(_decades(scale, seen)), "fixedrange": True}
     frame = layout(epoch_axis(last), upright, left=58)

@@ -114,7 +114,7 @@ def _heatmap(
         ramp = [[0, f"@s{run.k}/0"], [0.08, f"@s{run.k}/0.3"], [0.3, f"@s{run.k}/0.65"], [1, f"@s{run.k}/1"]]
         data.append({
             "type": "heatmap", "xaxis": x, "yaxis": "y", "x": [], "y": cuts, "z": [], "colorscale": ramp, "showscale": False,
-            "zmin": 0, "hoverinfo": "skip", "series": run.k,
+            "zmin": 0, "hoverinfo": "skip", "meta": run.k,
         })  # fmt: skip
         fills.append({"trace": at, "arr": f"{name}-{run.k}", "rows": rows, "until": len(run.counts)})
         moves.append({"kind": "rule", "color": "@ink", "x": x})

@@ -1,0 +1,114 @@
+// Streamlit calls the default function AGAIN with the same parentElement whenever data or theme change; its cleanup runs
+// only when the page is left. So whatever must last (cursor, focus, zoom, a drag under way) lives in S, never in a closure.
+const INSTANCES = new WeakMap();
+
+export default function ({data, parentElement, setStateValue, setTriggerValue}) {
+  let S = INSTANCES.get(parentElement);
+  if (!S) {
+    S = {i: 0, hidden: new Set(), chosen: {}, asked: {}, boxes: new Map(), root: parentElement.querySelector(".dy")};
+    S.$ = selector => S.root.querySelector(selector);
+    S.$$ = selector => S.root.querySelectorAll(selector);
+    INSTANCES.set(parentElement, S);
+    wire(S);
+  }
+  S.set = setStateValue; S.trigger = setTriggerValue;
+  adopt(S, unpack(data));
+  drawChoices(S);
+  listKeys(S);
+  draw(S);                                                       // bar and sentence stand before the charts do
+  loadPlotly(S.scene.plotly).then(Plotly => {
+    if (INSTANCES.get(parentElement) !== S) return;
+    S.Plotly = Plotly;
+    build(S);
+    draw(S);
+    S.root.dataset.ready ??= Math.round(performance.now());
+  }).catch(error => { S.$(".dy-problem").textContent = error.message; });
+  return () => {
+    INSTANCES.delete(parentElement);
+    S.stop();
+    clearBoxes(S);
+  };
+}
+
+// Take over a new scene: colours of the theme, then the cursor's place, which only a person or a jump may change.
+function adopt(S, scene) {
+  S.scene = scene;
+  const css = getComputedStyle(S.root), theme = name => css.getPropertyValue("--st-" + name).trim();
+  S.ground = theme("background-color") || "#ffffff";
+  S.font = theme("font") || "sans-serif";
+  S.dark = luminance(S.ground) < 0.5;
+  S.root.style.colorScheme = S.dark ? "dark" : "light";
+  for (const [name, pair] of Object.entries(scene.colors)) S.root.style.setProperty(`--dy-${name}`, pair[S.dark ? 1 : 0]);
+  S.live = scene.live; S.pace = scene.pace;
+  for (const {name, value} of scene.switches) {                  // the choice made here stays until Python asks for another
+    if (S.asked[name] !== value) S.chosen[name] = value;
+    S.asked[name] = value;
+  }
+  const end = scene.n - 1;
+  if (S.run !== scene.run || S.jump !== scene.jump) {
+    if (S.run !== undefined) S.report(0);
+    if (S.run !== scene.run) { S.hidden.clear(); S.brush = null; }
+    Object.assign(S, {run: scene.run, jump: scene.jump, follow: scene.live && scene.follow, i: scene.cursor ?? end});
+  }
+  S.follow &&= scene.live;
+  S.hidden = new Set([...S.hidden].filter(k => k < scene.series.length));
+  S.i = S.follow ? end : Math.max(Math.min(0, end), Math.min(S.i, end));
+}
+
+function luminance(color) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.fillStyle = color;                                     // any CSS colour comes back as #rrggbb
+  const part = k => parseInt(context.fillStyle.slice(k, k + 2), 16) / 255;
+  return 0.21 * part(1) + 0.72 * part(3) + 0.07 * part(5);
+}
+
+function draw(S) {
+  const began = performance.now();
+  drawBar(S);
+  drawSentence(S);
+  if (S.Plotly) for (const box of S.boxes.values()) drawBox(S, box);
+  drawSelection(S);
+  drawTip(S);
+  S.root.drawn = performance.now() - began;                      // read by benchmarks/scrub.py
+  clearTimeout(S.rest);
+  S.rest = setTimeout(() => rest(S), 500);
+}
+
+function drawBar(S) {
+  const {scene, i} = S, range = S.$(".dy-bar .dy-range"), number = S.$(".dy-number"), end = scene.n - 1, last = Math.max(scene.last, 1);
+  range.max = number.max = scene.last;
+  range.disabled = number.disabled = end < 0;
+  range.value = Math.max(i, 0);
+  range.style.setProperty("--dy-at", Math.max(i, 0) / last);
+  range.style.setProperty("--dy-have", Math.max(end, 0) / last);
+  range.setAttribute("aria-label", scene.unit);
+  range.setAttribute("aria-valuetext", scene.texts[scene.labels]?.[i] ?? scene.empty);
+  number.setAttribute("aria-label", `${scene.unit} number`);
+  if (!S.typing) number.value = i < 0 ? "" : i;
+  S.$(".dy-unit").textContent = scene.unit;
+  S.$(".dy-of").textContent = `of ${scene.last}` + (end < scene.last && end >= 0 ? ` (${end} recorded)` : "");
+  S.$(".dy-follow").hidden = !S.live;
+  S.$(".dy-follow input").checked = !!S.follow;
+  const latest = S.$(".dy-latest");
+  latest.hidden = !S.live || S.follow || i >= end;
+  latest.textContent = `you are at ${i}, go to ${end}`;
+}
+
+function drawSentence(S) {
+  const box = S.$(".dy-sentence"), words = S.scene.words.find(w => matches(w.when, S.chosen));
+  const parts = S.i < 0 || !words ? [S.scene.empty] : words.parts.map((texts, k) => (k && S.hidden.has(k - 1) ? "" : S.scene.texts[texts][S.i]));
+  while (box.childElementCount < parts.length) element("span", "", "", box);
+  while (box.childElementCount > parts.length) box.lastElementChild.remove();
+  parts.forEach((text, k) => { box.children[k].textContent = text && text + " "; });
+}
+
+// When the cursor rests: say where it is to those who cannot see it.
+function rest(S) {
+  if (S.i < 0) return;
+  S.$(".dy-said").textContent = S.$(".dy-sentence").textContent;
+  for (const box of S.boxes.values()) {
+    const words = [box.view?.title, ...(box.noteTexts ?? []).filter(n => !n.line.hidden).map(n =>
+      (n.note.series === null ? "" : S.scene.series[n.note.series].name + ": ") + n.text.textContent)].filter(Boolean).join("; ");
+    (box.kind === "picture" ? box.canvas : box.body)?.setAttribute("aria-label", words);
+  }
+}
