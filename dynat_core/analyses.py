@@ -64,12 +64,12 @@ def loss_slice(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     ball = ball_of(config.threat, torch.from_numpy(path.x)[None])
     first, second = _plane(torch.from_numpy(path.delta), config.threat.eps, config.threat.norm)
     resolution = int(request.get("resolution", 41))
-    axis = torch.linspace(-1.25, 1.25, resolution)
+    axis, clean = torch.linspace(-1.25, 1.25, resolution), torch.from_numpy(path.x)
     losses, margins = [], []
     with in_eval_mode(model), torch.no_grad():
         for row, up in enumerate(axis):
             _look(cancelled)
-            points = path.x + axis.view(-1, 1, 1, 1) * first + up * second
+            points = clean + axis.view(-1, 1, 1, 1) * first + up * second
             logits = model(points.clamp(ball.low, ball.high).to(_device(model)))
             label = torch.full((resolution,), path.label, device=logits.device)
             losses.append(cross_entropy(logits, label).cpu())

@@ -63,10 +63,11 @@ def quantile(measure: str, counts: np.ndarray, q: float) -> float:
     if total == 0:
         return float("nan")
     cumulative = np.cumsum(counts)
-    place = int(np.searchsorted(cumulative, q * total, side="left"))
+    sought = max(q * total, 0.5)  # q = 0 is the smallest value there is, not an empty bin before it
+    place = int(np.searchsorted(cumulative, sought, side="left"))
     if place == 0:
         return float(edges[0])
     if place >= len(edges):
         return float(edges[-1])
-    inside = (q * total - cumulative[place - 1]) / counts[place]
+    inside = (sought - cumulative[place - 1]) / counts[place]
     return float(edges[place - 1] + inside * (edges[place] - edges[place - 1]))

@@ -297,8 +297,8 @@ class _Run:
         }
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in parts.items()}
         rest = {"epoch": self.epoch, "batch": self.batch, "best_epoch": self.best_epoch, "best_accuracy": self.best_accuracy,
-                "seconds": self.seconds, "gradients_total": self.gradients_total}  # fmt: skip
-        return tensors, dict(rest)
+                "seconds": dict(self.seconds), "gradients_total": self.gradients_total}  # fmt: skip
+        return tensors, rest
 
     def load(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
         """Go on from a state. Raises KeyError or RuntimeError if it belongs to another network."""

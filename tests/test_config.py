@@ -1,0 +1,135 @@
+"""Settings: what is refused and in which words, what survives the way through text, presets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynat_core.config import Dynamic, RunConfig, Sgd, describe_eps, step_size
+from dynat_core.errors import ConfigError
+from dynat_core.presets import PRESETS, describe, preset
+
+REFUSED = [
+    ({"strategy.alpha": "0"}, "strategy.alpha must be a size in pixels above 0"),
+    ({"strategy.alpha": "-0.1"}, "strategy.alpha must be a size in pixels above 0"),
+    ({"strategy.alpha": "eps/0"}, "strategy.alpha must be a size in pixels above 0"),
+    ({"strategy.alpha": "eps*2"}, "strategy.alpha must be a size in pixels above 0"),
+    ({"threat.eps": "1.5"}, "threat.eps must be 1 or less (got 1.5)."),
+    ({"threat.eps": "-1/255"}, "threat.eps must be 0 or more"),
+    ({"threat.eps": "many"}, "threat.eps must be a number or a fraction such as 8/255 (got many)."),
+    ({"threat.eps": "1/0"}, "threat.eps must be a number or a fraction such as 8/255 (got 1/0)."),
+    ({"threat.norm": "l1"}, "threat.norm must be one of linf, l2 (got l1)."),
+    ({"strategy.c_max": "-1"}, "strategy.c_max must be 0 or more (got -1)."),
+    ({"strategy.T_control": "31"}, "strategy.T_control must be at most epochs (31 > 30)."),
+    ({"strategy.T_control": "0"}, "strategy.T_control must be 1 or more (got 0)."),
+    ({"strategy.stop_form": "slide"}, "strategy.stop_form must be one of 'box', 'paper' or 'code' (got slide)."),
+    ({"strategy.name": "magic"}, "strategy.name must be one of unsecured, standard, dynamic (got magic)."),
+    ({"strategy.cmax": "1"}, "strategy.cmax is not a setting; did you mean strategy.c_max?"),
+    ({"stratgy.c_max": "1"}, "stratgy.c_max is not a setting; did you mean strategy?"),
+    ({"strategy.steps": "0"}, "strategy.steps must be 1 or more (got 0)."),
+    ({"strategy.steps": "2.5"}, "strategy.steps must be a whole number (got 2.5)."),
+    ({"data.train_size": "1151"}, "data.train_size must be at most 1,150, what is left beside 147 for validation."),
+    ({"data.test_size": "501"}, "data.test_size must be at most 500, the number of test images."),
+    ({"data.validation_size": "1297"}, "data.validation_size must be below 1,297, the number of training images."),
+    ({"data.name": "mnist"}, "model.name digits-cnn is made for digits; for mnist choose mnist-cnn, preact-resnet18, wide-resnet."),
+    ({"model.name": "wide-resnet", "model.depth": "12"}, "model.depth must be 6 n + 4: 10, 16, 22, 28, 34, 40, ... (got 12)."),
+    ({"optimizer.milestones": "[5, 3]"}, "optimizer.milestones must be epochs of at least 1 in rising order, such as [20, 40] (got [5, 3])."),
+    ({"optimizer.lr": "0"}, "optimizer.lr must be above 0 (got 0)."),
+    ({"optimizer.batch": "1"}, "optimizer.batch must be 2 or more (got 1)."),
+    ({"epochs": "0"}, "epochs must be 1 or more (got 0)."),
+    ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N (got gpu)."),
+    ({"precision": "quick"}, "precision must be one of 'exact' or 'fast' (got quick)."),
+    ({"seed": "-1"}, "seed must be 0 or more (got -1)."),
+    ({"threat": "3"}, "threat must be a group of settings (got 3)."),
+    ({"recording.keep_weights": "none"}, "recording.keep_weights must be one of 'all' or 'best-last' (got none)."),
+    ({"strategy.c_max.deep": "1"}, "strategy.c_max.deep is not a setting: strategy has no parts of that name."),
+]
+
+
+@pytest.mark.parametrize("changes, words", REFUSED, ids=lambda v: next(iter(v)) if isinstance(v, dict) else "")
+def test_what_is_wrong_is_said_in_one_sentence(changes, words):
+    with pytest.raises(ConfigError) as caught:
+        RunConfig().with_values(changes)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=8),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6),
+       st.sampled_from(["", "data", "model", "threat", "strategy", "optimizer", "recording", "epochs", "seed", "name"]))  # fmt: skip
+def test_any_rubbish_is_refused_in_one_sentence_or_is_fine(value, key):
+    try:
+        config = RunConfig.build({key: value} if key else value)
+    except ConfigError as error:
+        assert "\n" not in str(error).replace(repr(value), "")
+    else:
+        assert RunConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"epochs": NaN}', "[" * 100_000])
+def test_text_that_is_no_settings_is_refused(text):
+    with pytest.raises(ConfigError):
+        RunConfig.from_json(text)
+
+
+def test_settings_are_frozen_and_survive_json():
+    config = RunConfig().with_values({"threat.eps": "8/255", "optimizer.milestones": "[3, 9]", "strategy.alpha": "2/255"})
+    assert RunConfig.from_json(config.to_json()) == config
+    assert config.threat.eps == 8 / 255 and config.alpha == 2 / 255
+    with pytest.raises(Exception, match="frozen"):
+        config.epochs = 3  # type: ignore[misc]
+
+
+def test_a_new_kind_keeps_what_both_kinds_have():
+    config = RunConfig().with_values({"strategy.steps": "7", "strategy.name": "standard", "epochs": "2"})
+    assert config.strategy.model_dump() == {"name": "standard", "steps": 7, "alpha": "eps/4", "start": "random"}
+    back = config.with_values({"strategy.name": "dynamic", "strategy.T_control": "2"})
+    assert back.strategy.model_dump()["steps"] == 7 and isinstance(back.strategy, Dynamic)
+
+
+@pytest.mark.parametrize("eps, words", [(8 / 255, "8/255 (0.03137)"), (0.3, "0.3 (76.5/255)"), (0.031, "0.031 (7.905/255)"), (0.0, "0 (0/255)"), (1.0, "255/255 (1)")])
+def test_eps_is_echoed_in_both_units(eps, words):
+    assert describe_eps(eps) == words
+
+
+@pytest.mark.parametrize("alpha, pixels", [("eps/4", 0.075), ("eps", 0.3), ("eps/2.5", 0.12), (0.01, 0.01)])
+def test_step_sizes(alpha, pixels):
+    assert step_size(alpha, 0.3) == pytest.approx(pixels)
+
+
+def test_the_threshold_falls_in_a_straight_line_to_zero():
+    dynamic = Dynamic(c_max=0.5, T_control=40)
+    expected = [0.5 * (1 - t / 40) for t in range(41)] + [0.0] * 9
+    assert [dynamic.threshold(t) for t in range(50)] == pytest.approx(expected)
+
+
+def test_the_learning_rate_falls_at_its_milestones():
+    sgd = Sgd(lr=0.01, milestones=(20, 40))
+    assert [sgd.rate(t) for t in (0, 19, 20, 39, 40, 49)] == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds_is_described_and_survives_json(name):
+    config = preset(name)
+    assert RunConfig.from_json(config.to_json()) == config
+    assert describe(name).endswith(".") and config.summary()
+
+
+def test_the_papers_presets_are_the_papers_settings():
+    for name, epochs, milestones, eps, control in [("mnist", 50, (20, 40), 0.3, 40), ("cifar10", 120, (60, 100), 8 / 255, 100), ("wrn", 120, (60, 100), 8 / 255, 100)]:
+        config = preset(f"{name}-dynamic")
+        sgd, strategy = config.optimizer, config.strategy
+        assert (config.epochs, sgd.milestones, config.threat.eps) == (epochs, milestones, eps)
+        assert (sgd.lr, sgd.momentum, sgd.weight_decay, sgd.batch) == (0.01, 0.9, 1e-4, 128)
+        assert json.loads(strategy.model_dump_json()) == {
+            "name": "dynamic", "steps": 10, "alpha": "eps/4", "start": "random", "c_max": 0.5, "T_control": control,
+            "stop_form": "paper", "as_published": "paper",
+        }  # fmt: skip
+
+
+def test_an_unknown_preset_suggests_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean mnist-dynamic"):
+        preset("mnist-dynamics")
