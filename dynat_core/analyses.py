@@ -1,6 +1,8 @@
-"""What a screen asks for on demand: pure functions `(request, cancelled, progress) -> (header, arrays)`, run in a warm helper.
+"""What a screen asks for on demand: pure functions `(request, cancelled, progress) -> (header, arrays)`, run in a warm
+helper.
 
-Between two gradient evaluations each looks whether somebody has asked for something newer (`cancelled`), and ends early.
+Between two gradient evaluations each looks whether somebody has asked for something newer (`cancelled`), and ends
+early.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from dynat_core import data, models, strategies
 from dynat_core.attacks import LOSSES, cross_entropy, in_eval_mode, margin, pgd
-from dynat_core.config import Data, Dynamic, RunConfig
+from dynat_core.config import AttackedStrategy, Data, Dynamic, RunConfig
 from dynat_core.devices import choose
 from dynat_core.errors import RunError
 from dynat_core.evaluate import ball_of, generator_for, paths
@@ -47,7 +49,8 @@ def trajectory(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     """The whole PGD path on one test image of a run's kept checkpoint.
 
     request: store, run, epoch, index, and optionally steps, alpha (pixels or "eps/4"), loss ("ce" | "margin"), start
-    ("random" | "clean"), seed. Returns a packed `Trajectory`. Raises RunError for an image or checkpoint that is not there.
+    ("random" | "clean"), seed. Returns a packed `Trajectory`. Raises RunError for an image or checkpoint that is not
+    there.
     """
     return _packed(_attacked_path(request, cancelled, said))
 
@@ -56,8 +59,8 @@ def loss_slice(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     """The loss on a plane through the clean image, the end of the path and its first step.
 
     Axis 1 is z_K - x, axis 2 the part of z_1 - x orthogonal to it, each scaled to length eps in the threat's norm.
-    request: as for `trajectory`, and resolution (default 41). Returns loss, margin (r, r) with rows along axis 2, axis (r,)
-    and path (K+1, 2), in units of eps: the path is projected onto the plane.
+    request: as for `trajectory`, and resolution (default 41). Returns loss, margin (r, r) with rows along axis 2, axis
+    (r,) and path (K+1, 2), in units of eps: the path is projected onto the plane.
     """
     path = _attacked_path(request, cancelled, said)
     model, config = _model(request)
@@ -85,17 +88,21 @@ def loss_slice(request: Request, cancelled: Cancelled, said: Said) -> Answer:
 def indices(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     """The test images a run may be asked about. request: store, run. Returns index and label (n,)."""
     test = _data(_run(request).config.data).test
-    return {"n": len(test)}, {"index": test.index.numpy().astype(np.int32), "label": test.labels.numpy().astype(np.int32)}
+    return {"n": len(test)}, {
+        "index": test.index.numpy().astype(np.int32),
+        "label": test.labels.numpy().astype(np.int32),
+    }
 
 
 def probe(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     """What a run would cost on this device, measured, and what its threshold would do.
 
-    A few batches are trained with one attack step each, to have a network that has begun to learn; then one whole training
-    step is timed, and FOSC is taken after the first step of the attack. request: config (nested dict).
-    Returns seconds_per_epoch and seconds_total (every image attacked with all its steps, so an upper bound for Dynamic;
-    recording included), seconds_per_gradient (per image), images, device; for attacking strategies also quantiles of FOSC
-    after the first step in the form that stops, suggested_c_max, and for Dynamic stopped_after_one at its own c_max.
+    A few batches are trained with one attack step each, to have a network that has begun to learn; then one whole
+    training step is timed, and FOSC is taken after the first step of the attack. request: config (nested dict).
+    Returns seconds_per_epoch and seconds_total (every image attacked with all its steps, so an upper bound for
+    Dynamic; recording included), seconds_per_gradient (per image), images, device; for attacking strategies also
+    quantiles of FOSC after the first step in the form that stops, suggested_c_max, and for Dynamic stopped_after_one
+    at its own c_max.
     """
     config = RunConfig.build(request["config"])
     device = choose(config.device)
@@ -138,7 +145,11 @@ def _attacked_path(request: Request, cancelled: Cancelled, said: Said) -> Trajec
     place = torch.nonzero(test.index == index).flatten()
     if len(place) == 0:
         raise RunError(f"There is no test image {index} in this run; it has {len(test):,} test images.")
-    changes = {f"recording.{key}": request[name] for name, key in (("alpha", "alpha"), ("steps", "path_steps")) if name in request}
+    changes = {
+        f"recording.{key}": request[name]
+        for name, key in (("alpha", "alpha"), ("steps", "path_steps"))
+        if name in request
+    }
     asked = config.with_values(changes) if changes else config
     loss, steps = request.get("loss", "ce"), asked.recording.path_steps
     if loss not in LOSSES:
@@ -151,14 +162,23 @@ def _attacked_path(request: Request, cancelled: Cancelled, said: Said) -> Trajec
         return LOSSES[loss](logits, y)
 
     found = paths(
-        model, test[place].to(_device(model)), config.threat, steps=steps, alpha=asked.recording_alpha,
-        seed=int(request.get("seed", config.seed)), loss=watched, start=request.get("start", "random"),
-    )  # fmt: skip
-    return found.labelled(loss=loss, run=request["run"], epoch=int(request["epoch"]), classes=list(config.classes)).one(0)
+        model,
+        test[place].to(_device(model)),
+        config.threat,
+        steps=steps,
+        alpha=asked.recording_alpha,
+        seed=int(request.get("seed", config.seed)),
+        loss=watched,
+        start=request.get("start", "random"),
+    )
+    return found.labelled(loss=loss, run=request["run"], epoch=int(request["epoch"]), classes=list(config.classes)).one(
+        0
+    )
 
 
 def _plane(delta: Tensor, eps: float, norm: str) -> tuple[Tensor, Tensor]:
-    """Two orthogonal directions (C, H, W), each of length eps in `norm`, from the path's displacements (K+1, C, H, W)."""
+    """Two orthogonal directions (C, H, W), each of length eps in `norm`, from the path's displacements (K+1, C, H,
+    W)."""
 
     def scaled(direction: Tensor) -> Tensor:
         size = direction.abs().max() if norm == "linf" else direction.norm()
@@ -215,9 +235,12 @@ def _time_a_step(model: nn.Module, config: RunConfig, train: data.Split, cancell
     chosen = torch.arange(min(config.optimizer.batch, len(train)))
     x, y = _some(train, chosen, _device(model))
     moment = strategies.Moment(
-        t=0, frozen=frozen, ball=lambda x: ball_of(config.threat, x), generator=generator_for(x.device, config.seed, "probe time"),
+        t=0,
+        frozen=frozen,
+        ball=lambda x: ball_of(config.threat, x),
+        generator=generator_for(x.device, config.seed, "probe time"),
         measured=torch.ones(len(x), dtype=torch.bool, device=x.device),
-    )  # fmt: skip
+    )
 
     def step() -> float:
         _look(cancelled)
@@ -235,18 +258,22 @@ def _time_a_step(model: nn.Module, config: RunConfig, train: data.Split, cancell
     batches = math.ceil(config.train_size / len(chosen))
     return {
         "seconds_training": seconds * batches,
-        "seconds_per_gradient": seconds / (len(chosen) * (spent[-1] + 1)),  # the step for the weights counts as one more
+        "seconds_per_gradient": seconds
+        / (len(chosen) * (spent[-1] + 1)),  # the step for the weights counts as one more
     }
 
 
 def _standard(config: RunConfig) -> Any:
     """The same strategy with every step taken: what Dynamic costs at most."""
-    return config.strategy.model_copy(update={"c_max": 0.0}) if isinstance(config.strategy, Dynamic) else config.strategy
+    return (
+        config.strategy.model_copy(update={"c_max": 0.0}) if isinstance(config.strategy, Dynamic) else config.strategy
+    )
 
 
 def _first_step(model: nn.Module, config: RunConfig, train: data.Split, cancelled: Cancelled) -> dict[str, Any]:
     """FOSC after the first step of the attack, over up to 500 training images."""
-    strategy = config.strategy
+    strategy, alpha = config.strategy, config.alpha
+    assert isinstance(strategy, AttackedStrategy) and alpha is not None
     form = strategy.stop_form if isinstance(strategy, Dynamic) else "box"
     order = torch.randperm(len(train), generator=generator_for(torch.device("cpu"), config.seed, "probe fosc"))
     values = []
@@ -254,9 +281,9 @@ def _first_step(model: nn.Module, config: RunConfig, train: data.Split, cancelle
         _look(cancelled)
         x, y = _some(train, some, _device(model))
         ball = ball_of(config.threat, x)
-        assert config.alpha is not None
-        start = x if strategy.start == "clean" else ball.random_point(generator_for(x.device, config.seed, "probe start", number))  # type: ignore[union-attr]
-        moved = pgd(model, ball, y, steps=1, alpha=config.alpha, start=start)
+        randomness = generator_for(x.device, config.seed, "probe start", number)
+        start = x if strategy.start == "clean" else ball.random_point(randomness)
+        moved = pgd(model, ball, y, steps=1, alpha=alpha, start=start)
         gap = fosc(ball, moved.z, moved.grad, "box" if form == "box" else "paper")
         values.append(gap + inner(moved.grad, start - x) if form == "code" else gap)
     c = torch.cat(values).double().cpu().numpy()
@@ -295,7 +322,9 @@ def _network(file: str, modified: int, config_json: str) -> nn.Module:
     try:
         model.load_state_dict(load_file(file))
     except Exception as error:
-        raise RunError(f"The weights {Path(file).name} cannot be read ({type(error).__name__}); choose another epoch.") from error
+        raise RunError(
+            f"The weights {Path(file).name} cannot be read ({type(error).__name__}); choose another epoch."
+        ) from error
     return model.to(choose("auto")).eval().requires_grad_(False)
 
 

@@ -76,10 +76,10 @@ class Path:
 class Attacked:
     """What an attack found.
 
-    z: (n, ...) adversarial points. grad (n, ...), loss (n,), logits (n, classes): at z; NaN where the gradient at the end
-    point was not asked for. gradients: (n,) int32, gradient evaluations each sample cost. steps: (n,) int32, updates made.
-    steps_to_fool: (n,) int32, first point (0 is the start) at which the model was seen to be wrong, -1 if never seen.
-    path: None, or every point.
+    z: (n, ...) adversarial points. grad (n, ...), loss (n,), logits (n, classes): at z; NaN where the gradient at the
+    end point was not asked for. gradients: (n,) int32, gradient evaluations each sample cost. steps: (n,) int32,
+    updates made. steps_to_fool: (n,) int32, first point (0 is the start) at which the model was seen to be wrong, -1
+    if never seen. path: None, or every point.
     """
 
     z: Tensor
@@ -108,7 +108,8 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def value_and_grad(model: nn.Module, loss: Loss, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(logits (n, classes), loss (n,), gradient (n, ...) of each sample's own loss at z). Parameters get no gradient."""
+    """(logits (n, classes), loss (n,), gradient (n, ...) of each sample's own loss at z). Parameters get no
+    gradient."""
     with torch.enable_grad():
         z = z.detach().requires_grad_(True)
         logits = model(z)
@@ -126,7 +127,9 @@ class _Outcome:
         self.z = z.clone()
         self.grad = torch.full_like(z, float("nan"))
         self.loss = torch.full((n,), float("nan"), dtype=z.dtype, device=device)
-        self.logits = torch.full((n, 0), float("nan"), dtype=z.dtype, device=device)  # widened when the classes are known
+        self.logits = torch.full(
+            (n, 0), float("nan"), dtype=z.dtype, device=device
+        )  # widened when the classes are known
         self.gradients = torch.zeros(n, dtype=torch.int32, device=device)
         self.steps = torch.zeros(n, dtype=torch.int32, device=device)
         self.steps_to_fool = torch.full((n,), -1, dtype=torch.int32, device=device)
@@ -168,8 +171,16 @@ class _Outcome:
         if self.path:
             filled = self.path + [self.path[-1]] * (points - len(self.path))
             path = Path(*(torch.stack(parts) for parts in zip(*filled, strict=True)))
-        return Attacked(z=z, grad=grad, loss=loss, logits=logits, gradients=self.gradients, steps=self.steps,
-                        steps_to_fool=self.steps_to_fool, path=path)  # fmt: skip
+        return Attacked(
+            z=z,
+            grad=grad,
+            loss=loss,
+            logits=logits,
+            gradients=self.gradients,
+            steps=self.steps,
+            steps_to_fool=self.steps_to_fool,
+            path=path,
+        )
 
 
 def ascend(
@@ -189,10 +200,10 @@ def ascend(
     """Climb `loss` from `z` inside `ball`; a sample that `stop` is satisfied with leaves the batch (compaction).
 
     model: in eval mode. z: (n, ...) start, inside the ball. y: (n,) labels. alpha: step size in pixels.
-    stop(ball, z, grad, z0) -> (n,) bool is asked before every step but the first, with the gradient that step would use,
-    so it costs no gradient of its own. final: whether the gradient at the end point is measured for samples that used all
-    steps, one more each; or an (n,) mask of the samples for which it is.
-    Source: Wang et al. 2019, Algorithm 1, lines 6 to 10.
+    stop(ball, z, grad, z0) -> (n,) bool is asked before every step but the first, with the gradient that step would
+    use, so it costs no gradient of its own. final: whether the gradient at the end point is measured for samples that
+    used all steps, one more each; or an (n,) mask of the samples for which it is. Source: Wang et al. 2019, Algorithm
+    1, lines 6 to 10.
     """
     outcome = _Outcome(z, y, keep_path, keep_best)
     climbing = torch.arange(len(z), device=z.device)
@@ -201,7 +212,8 @@ def ascend(
         if step == steps and final is not True:
             measured = final[climbing] if isinstance(final, Tensor) else torch.zeros_like(climbing, dtype=torch.bool)
             outcome.forget(climbing[~measured])
-            climbing, here, labels, z, start = (t[measured] for t in (climbing, here, labels, z, start))
+            climbing, here, labels = climbing[measured], here[measured], labels[measured]
+            z, start = z[measured], start[measured]
         if len(climbing) == 0:
             break
         who = slice(None) if len(climbing) == len(y) else climbing
@@ -212,8 +224,8 @@ def ascend(
         if stop is not None and step > 0:  # the first step is always taken
             on = ~stop(here, z, grad, start)
             if not bool(on.all()):
-                climbing, here, labels, z, start, grad = (t[on] for t in (climbing, here, labels, z, start, grad))
-                who = climbing
+                climbing, here, labels = climbing[on], here[on], labels[on]
+                z, start, grad, who = z[on], start[on], grad[on], climbing
         z = here.project(z + alpha * here.steepest_step(grad))
         outcome.move(who, z)
     return outcome.attacked(points=steps + 1)
@@ -252,17 +264,17 @@ def pgd(
     """Projected gradient ascent with `steps` steps of `alpha` pixels (Madry et al. 2018).
 
     y: (n,) labels. start: a uniform random point of the ball, the clean image, or an (n, ...) tensor (projected first).
-    stop: see `fosc.stop_below`. restarts: independent starts, the best outcome of each sample is kept: fooling first, then
-    the higher loss; `gradients` adds up over them, the path is that of the first. keep: the last point of each climb, or
-    the best one seen. generator: makes random starts repeatable. final: see `ascend`.
-    Raises ValueError for steps < 0, alpha <= 0, restarts < 1, or a path, restarts or "best" without the final gradient.
+    stop: see `fosc.stop_below`. restarts: independent starts, the best outcome of each sample is kept: fooling first,
+    then the higher loss; `gradients` adds up over them, the path is that of the first. keep: the last point of each
+    climb, or the best one seen. generator: makes random starts repeatable. final: see `ascend`. Raises ValueError for
+    steps < 0, alpha <= 0, restarts < 1, or a path, restarts or "best" without the final gradient.
     """
     if steps < 0 or alpha < 0 or (alpha == 0 and ball.eps > 0):
         raise ValueError(f"PGD needs steps of 0 or more and a step size above 0 (got steps={steps}, alpha={alpha})")
     if restarts < 1:
         raise ValueError(f"restarts must be 1 or more (got {restarts})")
     if final is not True and (restarts > 1 or keep_path or keep == "best"):
-        raise ValueError("restarts, keep_path and keep=\"best\" compare end points, so they need final=True")
+        raise ValueError('restarts, keep_path and keep="best" compare end points, so they need final=True')
     climb = LOSSES[loss] if isinstance(loss, str) else loss
     with in_eval_mode(model), torch.no_grad():
         result: Attacked | None = None
@@ -271,8 +283,19 @@ def pgd(
                 z = ball.project(start)
             else:
                 z = ball.x.clone() if start == "clean" else ball.random_point(generator)
-            fresh = ascend(model, ball, y, z, steps=steps, alpha=alpha, loss=climb, stop=stop, final=final,
-                           keep_path=keep_path and result is None, keep_best=keep == "best")  # fmt: skip
+            fresh = ascend(
+                model,
+                ball,
+                y,
+                z,
+                steps=steps,
+                alpha=alpha,
+                loss=climb,
+                stop=stop,
+                final=final,
+                keep_path=keep_path and result is None,
+                keep_best=keep == "best",
+            )
             result = fresh if result is None else _merge(result, fresh, y)
         assert result is not None
         return result
@@ -286,7 +309,8 @@ def fgsm(
     start: Literal["random", "clean"] | Tensor = "random",
     generator: torch.Generator | None = None,
 ) -> Attacked:
-    """One step of eps on cross-entropy, from a random start by default (Goodfellow et al. 2015; start as in the paper)."""
+    """One step of eps on cross-entropy, from a random start by default (Goodfellow et al. 2015; start as in the
+    paper)."""
     return pgd(model, ball, y, steps=1, alpha=ball.eps, start=start, generator=generator)
 
 
@@ -301,9 +325,18 @@ def cw(
     start: Literal["random", "clean"] | Tensor = "random",
     generator: torch.Generator | None = None,
 ) -> Attacked:
-    """C&W_inf: PGD on the margin loss, 30 steps of eps/4, confidence 50 (Carlini and Wagner 2017, as in Wang et al. 2019)."""
-    return pgd(model, ball, y, steps=steps, alpha=ball.eps / 4 if alpha is None else alpha, loss=cw_loss(confidence), start=start,
-               generator=generator)  # fmt: skip
+    """C&W_inf: PGD on the margin loss, 30 steps of eps/4, confidence 50 (Carlini and Wagner 2017, as in Wang et al.
+    2019)."""
+    return pgd(
+        model,
+        ball,
+        y,
+        steps=steps,
+        alpha=ball.eps / 4 if alpha is None else alpha,
+        loss=cw_loss(confidence),
+        start=start,
+        generator=generator,
+    )
 
 
 def _merge(old: Attacked, new: Attacked, y: Tensor) -> Attacked:

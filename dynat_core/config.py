@@ -89,6 +89,9 @@ def step_size(alpha: float | str, eps: float) -> float:
 class DataSettings(Settings):
     """What all data sets share. Sizes left empty mean all there is."""
 
+    validation_size: int = Field(
+        default=1000, ge=1, description="training images held out to choose the best checkpoint; test images never do"
+    )
     train_size: int | None = Field(
         default=None, ge=1, description="training images used, after the validation split; all if empty"
     )
@@ -96,8 +99,8 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> DataSettings:
-        have_train, have_test, _, _ = SHAPES[self.name]  # type: ignore[attr-defined]
-        left = have_train - self.validation_size  # type: ignore[attr-defined]
+        have_train, have_test, _, _ = SHAPES[self.__dict__["name"]]  # every kind has its own literal name
+        left = have_train - self.validation_size
         if left < 1:
             raise ValueError(f"validation_size must be below {have_train:,}, the number of training images")
         if self.train_size is not None and self.train_size > left:
@@ -109,35 +112,31 @@ class DataSettings(Settings):
         return self
 
 
-_VALIDATION = "training images held out to choose the best checkpoint; test images never choose it"
-
-
 class Digits(DataSettings):
     """8x8 grey digits that come with scikit-learn: 1,297 training and 500 test images, nothing to download."""
 
     name: Literal["digits"] = "digits"
-    validation_size: int = Field(default=147, ge=1, description=_VALIDATION)
+    validation_size: int = Field(
+        default=147, ge=1, description=DataSettings.model_fields["validation_size"].description
+    )
 
 
 class Mnist(DataSettings):
     """28x28 grey handwritten digits: 60,000 training and 10,000 test images."""
 
     name: Literal["mnist"] = "mnist"
-    validation_size: int = Field(default=1000, ge=1, description=_VALIDATION)
 
 
 class FashionMnist(DataSettings):
     """28x28 grey pictures of clothes: 60,000 training and 10,000 test images."""
 
     name: Literal["fashion-mnist"] = "fashion-mnist"
-    validation_size: int = Field(default=1000, ge=1, description=_VALIDATION)
 
 
 class Cifar10(DataSettings):
     """32x32 colour pictures of ten kinds: 50,000 training and 10,000 test images."""
 
     name: Literal["cifar10"] = "cifar10"
-    validation_size: int = Field(default=1000, ge=1, description=_VALIDATION)
     augment: bool = Field(
         default=True, description="rotate by up to 10 degrees, shift by up to 20 %, flip, as the authors' code does"
     )

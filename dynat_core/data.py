@@ -34,8 +34,8 @@ _SPLIT_SEED = 0  # the splits belong to the data set, not to a run
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one purpose. images: (n, C, H, W) uint8. labels: (n,) int64. index: (n,) int64, place in the original set.
-    levels: the stored value that means 1.0."""
+    """Images of one purpose. images: (n, C, H, W) uint8. labels: (n,) int64. index: (n,) int64, place in the original
+    set. levels: the stored value that means 1.0."""
 
     images: Tensor
     labels: Tensor
@@ -124,7 +124,9 @@ def _stratified(split: Split, size: int) -> tuple[Split, Split]:
         order = np.random.default_rng(_SPLIT_SEED).permutation(len(split))
         chosen, rest = order[:size], order[size:]
     else:
-        rest, chosen = train_test_split(np.arange(len(split)), test_size=size, random_state=_SPLIT_SEED, stratify=split.labels.numpy())
+        rest, chosen = train_test_split(
+            np.arange(len(split)), test_size=size, random_state=_SPLIT_SEED, stratify=split.labels.numpy()
+        )
     return split[torch.from_numpy(np.sort(chosen))], split[torch.from_numpy(np.sort(rest))]
 
 
@@ -151,7 +153,12 @@ def _read_digits() -> Arrays:
     return images[train], labels[train], images[test], labels[test], 16
 
 
-_IDX = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+_IDX = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 _FILES: dict[str, tuple[str, str, dict[str, str]]] = {
     # folder below DYNAT_DATA, address the files are downloaded from, published md5 of each file
     "mnist": (
@@ -226,10 +233,13 @@ def _checked(name: str, file: str) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{name}: {file} in {path.parent} cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{name}: {file} in {path.parent} cannot be read ({error.strerror}); check its permissions."
+        ) from error
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() != sums[file]:
         raise DataError(
-            f'{name}: {file} in {path.parent} is damaged (md5 differs). Delete it and run "python -m dynat_core data {name}".'
+            f"{name}: {file} in {path.parent} is damaged (md5 differs). "
+            f'Delete it and run "python -m dynat_core data {name}".'
         )
     return raw
 
@@ -238,7 +248,8 @@ def _checked(name: str, file: str) -> bytes:
 
 
 def missing(name: str) -> list[Path]:
-    """The files of data set `name` that are not in the data folder; none for digits. Raises DataError for an unknown name."""
+    """The files of data set `name` that are not in the data folder; none for digits. Raises DataError for an unknown
+    name."""
     if name not in SHAPES:
         raise DataError(f"There is no data set called {name}; there is {', '.join(SHAPES)}.")
     if name not in _FILES:
@@ -268,7 +279,7 @@ def fetch(name: str) -> None:
         files = ", ".join(path.name for path in absent)
         raise DataError(
             f"{name}: {files} not found in {target}, and downloading failed ({getattr(error, 'reason', error)}). "
-            f"Put the original files there, or name the folder that holds {_FILES[name][0].partition('/')[0]} in DYNAT_DATA."
+            f"Put the original files there, or name in DYNAT_DATA the folder that holds {target.relative_to(folder())}."
         ) from error
 
 

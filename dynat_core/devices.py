@@ -19,5 +19,7 @@ def choose(name: str = "auto") -> torch.device:
     there = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in there:
-        raise DeviceError(f"The device {name} is not there; this machine has {', '.join(there)}. Choose one of them or auto.")
+        raise DeviceError(
+            f"The device {name} is not there; this machine has {', '.join(there)}. Choose one of them or auto."
+        )
     return torch.device(wanted)

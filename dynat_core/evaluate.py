@@ -44,8 +44,8 @@ def batches(n: int, size: int = BATCH) -> Iterator[slice]:
 def measures(ball: Ball, attacked: Attacked, y: Tensor) -> dict[str, Tensor]:
     """The per-sample columns that follow from an attack, each (n,); NaN or -1 where the end point was not measured.
 
-    predicted, steps, gradients, steps_to_fool: whole numbers. fosc (box), fosc_paper, loss: loss units. relative_fosc: box,
-    no unit. gradient_l1: sum of absolute gradients. margin: true logit minus the best other, above 0 is correct.
+    predicted, steps, gradients, steps_to_fool: whole numbers. fosc (box), fosc_paper, loss: loss units. relative_fosc:
+    box, no unit. gradient_l1: sum of absolute gradients. margin: true logit minus the best other, above 0 is correct.
     """
     known = ~attacked.loss.isnan() if attacked.logits.shape[1] else torch.zeros_like(y, dtype=torch.bool)
     if attacked.logits.shape[1]:
@@ -67,13 +67,22 @@ def measures(ball: Ball, attacked: Attacked, y: Tensor) -> dict[str, Tensor]:
     }
 
 
-KINDS = {"index": "int32", "label": "int8", "predicted": "int8", "clean_correct": "bool", "steps": "int16", "gradients": "int16",
-         "steps_to_fool": "int16"}  # fmt: skip
+KINDS = {
+    "index": "int32",
+    "label": "int8",
+    "predicted": "int8",
+    "clean_correct": "bool",
+    "steps": "int16",
+    "gradients": "int16",
+    "steps_to_fool": "int16",
+}
 
 
 def table(split_name: str, columns: dict[str, Tensor]) -> pd.DataFrame:
     """One row per image with the column `split`; everything not in KINDS is float32."""
-    frame = pd.DataFrame({name: values.cpu().numpy().astype(KINDS.get(name, "float32")) for name, values in columns.items()})
+    frame = pd.DataFrame(
+        {name: values.cpu().numpy().astype(KINDS.get(name, "float32")) for name, values in columns.items()}
+    )
     frame.insert(1, "split", pd.Categorical([split_name] * len(frame), categories=["train", "validation", "test"]))
     return frame
 
@@ -98,9 +107,16 @@ def robustness(
 
 @torch.no_grad()
 def paths(
-    model: nn.Module, split: Split, threat: Threat, *, steps: int, alpha: float, seed: int,
-    loss: Literal["ce", "margin"] | Loss = "ce", start: Literal["random", "clean"] = "random",
-) -> Trajectories:  # fmt: skip
+    model: nn.Module,
+    split: Split,
+    threat: Threat,
+    *,
+    steps: int,
+    alpha: float,
+    seed: int,
+    loss: Literal["ce", "margin"] | Loss = "ce",
+    start: Literal["random", "clean"] = "random",
+) -> Trajectories:
     """The whole PGD path on every image of `split`. start: a random point of the ball, or the clean image.
 
     An image's random start depends on seed and its index alone, so it is the same path whoever asks for it.
@@ -113,8 +129,17 @@ def paths(
             begin = x if start == "clean" else _own_starts(ball, index, seed)
             attacked = pgd(model, ball, y, steps=steps, alpha=alpha, loss=loss, start=begin, keep_path=True)
             parts.append(_trajectories(ball, attacked, y, index))
-    settings = {"eps": threat.eps, "norm": threat.norm, "alpha": alpha, "steps": steps, "loss": loss if isinstance(loss, str) else "custom", "start": start, "seed": seed,
-                "low": 0.0, "high": 1.0}  # fmt: skip
+    settings = {
+        "eps": threat.eps,
+        "norm": threat.norm,
+        "alpha": alpha,
+        "steps": steps,
+        "loss": loss if isinstance(loss, str) else "custom",
+        "start": start,
+        "seed": seed,
+        "low": 0.0,
+        "high": 1.0,
+    }
     whole = Trajectories.joined(parts)
     return whole.labelled(**settings)
 
@@ -132,7 +157,13 @@ def _own_starts(ball: Ball, index: Tensor, seed: int) -> Tensor:
 def _trajectories(ball: Ball, attacked: Attacked, y: Tensor, index: Tensor) -> Trajectories:
     path = attacked.path
     assert path is not None
-    curves: dict[str, list[Tensor]] = {"fosc": [], "fosc_paper": [], "relative_fosc": [], "gradient_l1": [], "margin": []}
+    curves: dict[str, list[Tensor]] = {
+        "fosc": [],
+        "fosc_paper": [],
+        "relative_fosc": [],
+        "gradient_l1": [],
+        "margin": [],
+    }
     for z, grad, logits in zip(path.z, path.grad, path.logits, strict=True):
         curves["fosc"].append(fosc(ball, z, grad))
         curves["fosc_paper"].append(fosc(ball, z, grad, "paper"))

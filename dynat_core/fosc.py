@@ -1,8 +1,9 @@
 """FOSC, the First-Order Stationary Condition: how far the attack at `z` is from a first-order best point.
 
-c(z) = max over z' in the set of <z' - z, g>: the Frank-Wolfe gap of the inner maximisation. `grad` is always the gradient
-of the per-sample loss (a sum over the batch, never a mean), of the model in eval mode, and `ball.x` the clean image.
-Source: Wang et al. 2019, the definition and closed form of FOSC; the box form is its exact value where pixels are cut.
+c(z) = max over z' in the set of <z' - z, g>: the Frank-Wolfe gap of the inner maximisation. `grad` is always the
+gradient of the per-sample loss (a sum over the batch, never a mean), of the model in eval mode, and `ball.x` the clean
+image. Source: Wang et al. 2019, the definition and closed form of FOSC; the box form is its exact value where pixels
+are cut.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A view of a network for attacks: while an attack runs the weights stand still, so what depends on them alone is done once.
+"""A view of a network for attacks: while an attack runs the weights stand still, so what depends on them alone is done
+once.
 
-BatchNorm that directly follows a convolution or a dense layer is folded into it, parameters ask for no gradient, memory is
-laid out channels-last, and with `precision="fast"` the network computes in bfloat16. `refresh` follows the trained network
-in place. What it returns differs from the network in eval mode by rounding only.
+BatchNorm that directly follows a convolution or a dense layer is folded into it, parameters ask for no gradient,
+memory is laid out channels-last, and with `precision="fast"` the network computes in bfloat16. `refresh` follows the
+trained network in place. What it returns differs from the network in eval mode by rounding only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Fixed fine bins for every per-sample measure, the same in every run and epoch, so that histograms can be overlaid.
 
-Counts for a measure have `len(edges) + 1` entries: below the first edge, one per bin, at or above the last edge. For the
-logarithmic measures the first entry is the bin for zero (and for rounding just below zero, which is kept, not clamped).
+Counts for a measure have `len(edges) + 1` entries: below the first edge, one per bin, at or above the last edge. For
+the logarithmic measures the first entry is the bin for zero (and for rounding just below zero, which is kept, not
+clamped).
 """
 
 from __future__ import annotations

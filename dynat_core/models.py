@@ -15,7 +15,8 @@ _EPS = 1e-3  # BatchNorm's epsilon in the authors' code (the Keras default)
 
 
 class Normalise(nn.Module):
-    """Subtract the mean and divide by the standard deviation of each channel, inside the model, so that eps means pixels."""
+    """Subtract the mean and divide by the standard deviation of each channel, inside the model, so that eps means
+    pixels."""
 
     mean: Tensor
     std: Tensor
@@ -36,7 +37,8 @@ def _conv(inside: int, outside: int) -> list[nn.Module]:
 def digits_cnn() -> nn.Sequential:
     """For 8x8 grey digits, 9,850 parameters; ours."""
     return nn.Sequential(
-        *_conv(1, 8), *_conv(8, 16), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 4 * 4, 32), nn.ReLU(), nn.Linear(32, 10)
+        *_conv(1, 8), *_conv(8, 16), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(16 * 4 * 4, 32), nn.ReLU(), nn.Linear(32, 10),
     )  # fmt: skip
 
 
@@ -112,7 +114,8 @@ def preact_resnet18(channels: int) -> nn.Module:
 
 
 def wide_resnet(channels: int, depth: int, width: int) -> nn.Module:
-    """WRN-depth-width (Zagoruyko and Komodakis 2016): three groups of (depth - 4) / 6 blocks, 16, 32, 64 x width channels."""
+    """WRN-depth-width (Zagoruyko and Komodakis 2016): three groups of (depth - 4) / 6 blocks, 16, 32, 64 x width
+    channels."""
     return _normalised(PreActNet(channels, 16, (16 * width, 32 * width, 64 * width), blocks=(depth - 4) // 6), channels)
 
 

@@ -70,7 +70,8 @@ def demo_digits_strong_dynamic() -> RunConfig:
 
 
 def _demo_mnist(strategy: Strategy, name: str) -> RunConfig:
-    """The paper's network on 60,000 images, shortened: the learning rate falls in the last third, FOSC of all images."""
+    """The paper's network on 60,000 images, shortened: the learning rate falls in the last third, FOSC of all
+    images."""
     return RunConfig(
         name=name,
         epochs=8,
@@ -96,8 +97,14 @@ def demo_mnist_dynamic() -> RunConfig:
 
 def _mnist(strategy: Strategy) -> RunConfig:
     """The paper's MNIST column; T_control 40 is ours (unknown in the sources, kept near .8 of the epochs)."""
-    return RunConfig(epochs=50, data=Mnist(), model=MnistCNN(), threat=Linf(eps=0.3), strategy=strategy,
-                     optimizer=Sgd(milestones=(20, 40)))  # fmt: skip
+    return RunConfig(
+        epochs=50,
+        data=Mnist(),
+        model=MnistCNN(),
+        threat=Linf(eps=0.3),
+        strategy=strategy,
+        optimizer=Sgd(milestones=(20, 40)),
+    )
 
 
 def mnist_standard() -> RunConfig:
@@ -112,8 +119,14 @@ def mnist_dynamic() -> RunConfig:
 
 def _cifar10(strategy: Strategy, model: Cifar10CNN | WideResNet) -> RunConfig:
     """The paper's CIFAR-10 columns."""
-    return RunConfig(epochs=120, data=Cifar10(), model=model, threat=Linf(eps=8 / 255), strategy=strategy,
-                     optimizer=Sgd(milestones=(60, 100)))  # fmt: skip
+    return RunConfig(
+        epochs=120,
+        data=Cifar10(),
+        model=model,
+        threat=Linf(eps=8 / 255),
+        strategy=strategy,
+        optimizer=Sgd(milestones=(60, 100)),
+    )
 
 
 def cifar10_standard() -> RunConfig:

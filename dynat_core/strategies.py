@@ -109,11 +109,24 @@ class Dynamic:
 def _attack(
     settings: config.AttackedStrategy, alpha: float, x: Tensor, y: Tensor, moment: Moment, stop: Stop | None
 ) -> Attacked:
-    return pgd(moment.frozen, moment.ball(x), y, steps=settings.steps, alpha=alpha, start=settings.start, stop=stop,
-               generator=moment.generator, final=moment.measured)  # fmt: skip
+    return pgd(
+        moment.frozen,
+        moment.ball(x),
+        y,
+        steps=settings.steps,
+        alpha=alpha,
+        start=settings.start,
+        stop=stop,
+        generator=moment.generator,
+        final=moment.measured,
+    )
 
 
-STRATEGIES: dict[str, Callable[[Any, float], Strategy]] = {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic}
+STRATEGIES: dict[str, Callable[[Any, float], Strategy]] = {
+    "unsecured": Unsecured,
+    "standard": Standard,
+    "dynamic": Dynamic,
+}
 
 
 def build(settings: config.Strategy, eps: float) -> Strategy:

@@ -78,7 +78,8 @@ class Ball:
         return self.project(self.x + way * _per_sample(self.eps * radius ** (1 / size) / length, way))
 
     def steepest_step(self, grad: Tensor) -> Tensor:
-        """(n, ...) the direction of unit norm that raises a linear loss fastest: sign(g), or g / ||g||_2; 0 where g is 0."""
+        """(n, ...) the direction of unit norm that raises a linear loss fastest: sign(g), or g / ||g||_2; 0 where g is
+        0."""
         if self.norm == "linf":
             return grad.sign()
         length = grad.flatten(1).norm(dim=1)
@@ -87,8 +88,8 @@ class Ball:
     def linear_max(self, grad: Tensor) -> Tensor:
         """(n,) max of <grad, point> over the set, exact for both norms.
 
-        L-inf: each pixel on its own face. L2 with the box: the maximiser is clip(x + grad / lam, box) for the multiplier
-        lam at which it touches the ball; found by bisection on 1 / lam (no closed form exists).
+        L-inf: each pixel on its own face. L2 with the box: the maximiser is clip(x + grad / lam, box) for the
+        multiplier lam at which it touches the ball; found by bisection on 1 / lam (no closed form exists).
         """
         if self.norm == "linf":
             low, high = self.faces

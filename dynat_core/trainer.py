@@ -1,7 +1,7 @@
 """The training loop: a generator that yields what happened; it knows nothing of folders, queues or screens.
 
-Random numbers come from (seed, purpose, epoch, batch), so measuring more or recording less never changes training, and a
-run that goes on from a saved state, even in the middle of an epoch, is the same run.
+Random numbers come from (seed, purpose, epoch, batch), so measuring more or recording less never changes training, and
+a run that goes on from a saved state, even in the middle of an epoch, is the same run.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _RECORDED_SEED = 0  # which images are recorded belongs to the data set, so that
 
 @dataclass(frozen=True)
 class Progress:
-    """Between two batches. epoch: being trained, from 1; 0 while the untrained network is measured. `state()` is everything
-    needed to go on from here."""
+    """Between two batches. epoch: being trained, from 1; 0 while the untrained network is measured. `state()` is
+    everything needed to go on from here."""
 
     epoch: int
     batch: int
@@ -44,7 +44,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch's record (flat, `split/measure`, None for what is unknown), rows, histograms, probes and weights (on the CPU)."""
+    """One epoch's record (flat, `split/measure`, None for what is unknown), rows, histograms, probes and weights (on
+    the CPU)."""
 
     record: dict[str, float | int | None]
     tables: pd.DataFrame
@@ -63,7 +64,9 @@ class Finished:
     paths: Trajectories | None
 
 
-def train(config: RunConfig, *, device: str | None = None, state: State | None = None) -> Iterator[Progress | EpochDone | Finished]:
+def train(
+    config: RunConfig, *, device: str | None = None, state: State | None = None
+) -> Iterator[Progress | EpochDone | Finished]:
     """Train as `config` says, from the start or on from `state`.
 
     device: overrides config.device. Raises DataError or DeviceError before the first event.
@@ -84,23 +87,29 @@ def train(config: RunConfig, *, device: str | None = None, state: State | None =
 
 
 class _Run:
-    """A training run in memory: `epoch` epochs are closed (-1: not even the untrained network's), `batch` batches of the next
-    one are done, and `seen` holds what they showed."""
+    """A training run in memory: `epoch` epochs are closed (-1: not even the untrained network's), `batch` batches of
+    the next one are done, and `seen` holds what they showed."""
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         torch.backends.cudnn.deterministic = config.precision == "exact"
         torch.backends.cudnn.benchmark = config.precision == "fast"
         self.data = data.load(config.data, device)
-        self.model = models.initialise(config.model, config.shape[0], config.seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = models.initialise(config.model, config.shape[0], config.seed).to(
+            device, memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
         self.frozen = Frozen(self.model, config.precision)
         self.strategy = strategies.build(config.strategy, config.threat.eps)
         sgd = config.optimizer
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay
+        )
         self.rows = self._fixed_subset(len(self.data.train), config.recording.train_rows)
         self.measured = self._fixed_subset(len(self.data.train), config.recording.final_gradients)
         self.test = self.data.test[self._fixed_subset(len(self.data.test), config.recording.test_images)]
-        self.probe_images = self.data.test[torch.arange(min(config.recording.probes, len(self.data.test)), device=device)]
+        self.probe_images = self.data.test[
+            torch.arange(min(config.recording.probes, len(self.data.test)), device=device)
+        ]
         self.epoch, self.batch = -1, 0
         self.best_epoch, self.best_accuracy = 0, -1.0
         self.best_weights: dict[str, Tensor] = {}
@@ -144,7 +153,11 @@ class _Run:
 
     def _moment(self, t: int, randomness: torch.Generator, chosen: Tensor) -> strategies.Moment:
         return strategies.Moment(
-            t=t, frozen=self.frozen, ball=lambda x: ball_of(self.config.threat, x), generator=randomness, measured=self.measured[chosen]
+            t=t,
+            frozen=self.frozen,
+            ball=lambda x: ball_of(self.config.threat, x),
+            generator=randomness,
+            measured=self.measured[chosen],
         )
 
     def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked) -> None:
@@ -184,7 +197,9 @@ class _Run:
         rows = torch.nonzero(self.rows).flatten()
         train_rows = table("train", self._head(rows) | {name: values[rows] for name, values in self.seen.items()})
         self.seen, self.seconds = self._nothing_seen(), {"train": 0.0, "evaluate": 0.0}
-        yield EpochDone(record, pd.concat([train_rows, test], ignore_index=True), histograms, probes, self._weights(), self.state)
+        yield EpochDone(
+            record, pd.concat([train_rows, test], ignore_index=True), histograms, probes, self._weights(), self.state
+        )
 
     def _head(self, rows: Tensor) -> dict[str, Tensor]:
         return {"index": self.data.train.index[rows], "label": self.data.train.labels[rows]}
@@ -193,8 +208,15 @@ class _Run:
         """Rows of the recorded attack, on the network itself in float32."""
         parts = []
         recording = self.config.recording
-        for part in robustness(self.model, split, name, self.config.threat, steps=recording.steps, alpha=self.config.recording_alpha,
-                               seed=self.config.seed):  # fmt: skip
+        for part in robustness(
+            self.model,
+            split,
+            name,
+            self.config.threat,
+            steps=recording.steps,
+            alpha=self.config.recording_alpha,
+            seed=self.config.seed,
+        ):
             parts.append(part)
             yield self.progress("evaluate")
         return pd.concat(parts, ignore_index=True)
@@ -203,10 +225,18 @@ class _Run:
         return self._paths(self.probe_images) if len(self.probe_images) else None
 
     def _paths(self, split: data.Split) -> Trajectories:
-        return paths(self.model, split, self.config.threat, steps=self.config.recording.path_steps, alpha=self.config.recording_alpha,
-                     seed=self.config.seed)  # fmt: skip
+        return paths(
+            self.model,
+            split,
+            self.config.threat,
+            steps=self.config.recording.path_steps,
+            alpha=self.config.recording_alpha,
+            seed=self.config.seed,
+        )
 
-    def _record(self, validation: pd.DataFrame, test: pd.DataFrame) -> tuple[dict[str, float | int | None], dict[str, list[int]]]:
+    def _record(
+        self, validation: pd.DataFrame, test: pd.DataFrame
+    ) -> tuple[dict[str, float | int | None], dict[str, list[int]]]:
         t = max(self.epoch - 1, 0)
         train = {name: values.cpu().numpy() for name, values in self.seen.items()}
         visited = train["gradients"] > 0
@@ -296,24 +326,40 @@ class _Run:
             **{f"seen/{name}": value for name, value in self.seen.items()},
         }
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in parts.items()}
-        rest = {"epoch": self.epoch, "batch": self.batch, "best_epoch": self.best_epoch, "best_accuracy": self.best_accuracy,
-                "seconds": dict(self.seconds), "gradients_total": self.gradients_total}  # fmt: skip
+        rest = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "best_epoch": self.best_epoch,
+            "best_accuracy": self.best_accuracy,
+            "seconds": dict(self.seconds),
+            "gradients_total": self.gradients_total,
+        }
         return tensors, rest
 
     def load(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
         """Go on from a state. Raises KeyError or RuntimeError if it belongs to another network."""
 
         def group(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value.to(self.device) for name, value in tensors.items() if name.startswith(prefix)}
+            return {
+                name.removeprefix(prefix): value.to(self.device)
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
 
         self._take(group("model/"))
         parameters = dict(self.model.named_parameters())
         for name, value in group("momentum/").items():
-            self.optimizer.state[parameters[name]] = {"momentum_buffer": torch.empty_like(parameters[name]).copy_(value)}
+            self.optimizer.state[parameters[name]] = {
+                "momentum_buffer": torch.empty_like(parameters[name]).copy_(value)
+            }
         self.best_weights = {name: value.cpu() for name, value in group("best/").items()}
         self.seen = group("seen/")
         self.epoch, self.batch, self.gradients_total = rest["epoch"], rest["batch"], rest["gradients_total"]
-        self.best_epoch, self.best_accuracy, self.seconds = rest["best_epoch"], rest["best_accuracy"], dict(rest["seconds"])
+        self.best_epoch, self.best_accuracy, self.seconds = (
+            rest["best_epoch"],
+            rest["best_accuracy"],
+            dict(rest["seconds"]),
+        )
         self.batches = self.batch
         self.frozen.refresh()
 
@@ -325,14 +371,17 @@ class _Run:
 
     def _nothing_seen(self) -> dict[str, Tensor]:
         n, nan = len(self.data.train), float("nan")
-        whole = {name: torch.full((n,), -1, dtype=torch.int16, device=self.device) for name in ("predicted", "steps_to_fool")}
+        whole = {
+            name: torch.full((n,), -1, dtype=torch.int16, device=self.device) for name in ("predicted", "steps_to_fool")
+        }
         spent = {name: torch.zeros(n, dtype=torch.int16, device=self.device) for name in ("steps", "gradients")}
         real = ("fosc", "fosc_paper", "relative_fosc", "gradient_l1", "loss", "margin")
         return {
             "clean_correct": torch.zeros(n, dtype=torch.bool, device=self.device),
-            **whole, **spent,
+            **whole,
+            **spent,
             **{name: torch.full((n,), nan, device=self.device) for name in real},
-        }  # fmt: skip
+        }
 
     def _fixed_subset(self, n: int, size: int | None) -> Tensor:
         """(n,) mask of `size` fixed random images; all if None."""

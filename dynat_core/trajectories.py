@@ -18,9 +18,9 @@ class Trajectory:
     """One image and the K+1 points of an attack on it: 0 is where the attack started, K where it ended.
 
     x: (C,H,W) clean image in [low, high]. z, grad: (K+1,C,H,W) points and per-sample loss gradients there.
-    logits: (K+1,classes). loss (nats), margin (true logit minus best other, > 0 is correct), fosc (box form, loss units),
-    fosc_paper, relative_fosc (box form, no unit), gradient_l1: (K+1,). Everything float32.
-    settings: what was asked: eps, norm, alpha, steps, loss, start, low, high, and for display run, epoch, classes.
+    logits: (K+1,classes). loss (nats), margin (true logit minus best other, > 0 is correct), fosc (box form, loss
+    units), fosc_paper, relative_fosc (box form, no unit), gradient_l1: (K+1,). Everything float32. settings: what was
+    asked: eps, norm, alpha, steps, loss, start, low, high, and for display run, epoch, classes.
     """
 
     index: int

@@ -53,7 +53,9 @@ def test_a_trajectory_on_demand_is_the_recorded_one(run):
 
 def test_a_trajectory_with_other_settings_is_what_pgd_does(run):
     index = run.recorded_indices(3)[0]
-    one = Trajectory.from_bytes(pack(*ask(run, "trajectory", epoch=0, index=index, steps=7, alpha="0.05", loss="margin", start="clean")))
+    one = Trajectory.from_bytes(
+        pack(*ask(run, "trajectory", epoch=0, index=index, steps=7, alpha="0.05", loss="margin", start="clean"))
+    )
     model, config = analyses._model({"store": str(run.folder.parent), "run": run.id, "epoch": 0})
     test = data.load(config.data).test
     place = int(torch.nonzero(test.index == index))
@@ -72,7 +74,9 @@ def test_the_loss_slice_shows_the_loss_at_the_points_it_says(run):
     model, _ = analyses._model({"store": str(run.folder.parent), "run": run.id, "epoch": 3})
     y = torch.tensor([one.label])
     clean = torch.from_numpy(one.x)[None]
-    np.testing.assert_allclose(arrays["loss"][5, 5], cross_entropy(model(clean), y).item(), rtol=1e-4)  # the middle is the image
+    np.testing.assert_allclose(
+        arrays["loss"][5, 5], cross_entropy(model(clean), y).item(), rtol=1e-4
+    )  # the middle is the image
     np.testing.assert_allclose(arrays["margin"][5, 5], margin(model(clean), y).item(), rtol=1e-4)
     first = one.delta[-1] * (0.15 / np.abs(one.delta[-1]).max())
     at = torch.from_numpy(one.x + arrays["axis"][9] * first).clamp(0, 1)[None]
@@ -86,13 +90,16 @@ def test_indices_are_the_runs_test_images(run):
     assert header["n"] == 60 and sorted(arrays["index"].tolist()) == sorted(run.recorded_indices(3))
 
 
-@pytest.mark.parametrize("request_, words", [
-    ({"epoch": 3, "index": 499_999}, "no test image 499999"),
-    ({"epoch": 3, "index": 0, "loss": "dlr"}, "loss must be ce or margin"),
-    ({"epoch": 3, "index": 0, "steps": 0}, "recording.path_steps must be 1 or more"),
-    ({"epoch": 3, "index": 0, "alpha": "-1"}, "recording.alpha must be a size"),
-    ({"epoch": 77, "index": 0}, "77"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "request_, words",
+    [
+        ({"epoch": 3, "index": 499_999}, "no test image 499999"),
+        ({"epoch": 3, "index": 0, "loss": "dlr"}, "loss must be ce or margin"),
+        ({"epoch": 3, "index": 0, "steps": 0}, "recording.path_steps must be 1 or more"),
+        ({"epoch": 3, "index": 0, "alpha": "-1"}, "recording.alpha must be a size"),
+        ({"epoch": 77, "index": 0}, "77"),
+    ],
+)
 def test_bad_requests_are_one_sentence(run, request_, words):
     request_ = request_ | {"index": run.recorded_indices(3)[0] if request_["index"] == 0 else request_["index"]}
     with pytest.raises(DynatError, match=words) as caught:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import eagerpy as ep
-import foolbox
 import pytest
 import torch
 import torch.nn.functional as F
+from eagerpy.astensor import astensor
+from foolbox.attacks.projected_gradient_descent import (
+    L2ProjectedGradientDescentAttack,
+    LinfProjectedGradientDescentAttack,
+)
+from foolbox.criteria import Misclassification
+from foolbox.models.pytorch import PyTorchModel
 from torch import nn
 
 from dynat_core.attacks import (
@@ -27,11 +32,17 @@ from tests.networks import images, network
 THREATS = [("linf", 0.3), ("linf", 8 / 255), ("l2", 0.5)]
 ATTACKS = {
     "pgd": lambda model, ball, y, gen: pgd(model, ball, y, steps=5, alpha=ball.eps / 4, generator=gen, keep_path=True),
-    "pgd-margin": lambda model, ball, y, gen: pgd(model, ball, y, steps=5, alpha=ball.eps / 4, loss="margin", generator=gen),
+    "pgd-margin": lambda model, ball, y, gen: pgd(
+        model, ball, y, steps=5, alpha=ball.eps / 4, loss="margin", generator=gen
+    ),
     "fgsm": lambda model, ball, y, gen: fgsm(model, ball, y, generator=gen),
     "cw": lambda model, ball, y, gen: cw(model, ball, y, steps=5, generator=gen),
-    "pgd-stopped": lambda model, ball, y, gen: pgd(model, ball, y, steps=5, alpha=ball.eps / 4, stop=stop_below(0.05), generator=gen),
-    "pgd-best": lambda model, ball, y, gen: pgd(model, ball, y, steps=5, alpha=ball.eps / 4, keep="best", restarts=2, generator=gen),
+    "pgd-stopped": lambda model, ball, y, gen: pgd(
+        model, ball, y, steps=5, alpha=ball.eps / 4, stop=stop_below(0.05), generator=gen
+    ),
+    "pgd-best": lambda model, ball, y, gen: pgd(
+        model, ball, y, steps=5, alpha=ball.eps / 4, keep="best", restarts=2, generator=gen
+    ),
 }
 
 
@@ -64,16 +75,12 @@ def test_pgd_is_foolboxs_pgd_step_by_step(name, norm, eps):
     start = ball.random_point(seeded(3))
     mine = pgd(model, ball, y, steps=6, alpha=eps / 4, start=start, keep_path=True)
     assert mine.path is not None
-    kind = foolbox.attacks.LinfProjectedGradientDescentAttack if norm == "linf" else foolbox.attacks.L2ProjectedGradientDescentAttack
-    peer_model = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-
-    class FromStart(kind):
-        def get_random_start(self, x0, epsilon):
-            return ep.astensor(start)
-
+    kind = LinfProjectedGradientDescentAttack if norm == "linf" else L2ProjectedGradientDescentAttack
+    peer_model = PyTorchModel(model, bounds=(0, 1), device="cpu")
     for steps in range(1, 7):
-        peer = FromStart(abs_stepsize=eps / 4, steps=steps, random_start=True)
-        theirs = peer.run(peer_model, x, foolbox.criteria.Misclassification(y), epsilon=eps)
+        peer = kind(abs_stepsize=eps / 4, steps=steps, random_start=True)
+        peer.get_random_start = lambda x0, epsilon: astensor(start)  # the same start as ours
+        theirs = peer.run(peer_model, x, Misclassification(y), epsilon=eps)
         torch.testing.assert_close(mine.path.z[steps], theirs, atol=1e-9, rtol=0)
 
 
@@ -91,7 +98,10 @@ def test_leaving_the_batch_gives_the_same_points_as_only_being_masked(form, norm
     threshold = float(gap.median())
     found = pgd(model, ball, y, steps=steps, alpha=alpha, start=start, stop=stop_below(threshold, form))
 
-    z, moving = start.clone(), torch.ones(24, dtype=torch.bool)  # the plain loop of Algorithm 1: everyone stays, V decides
+    z, moving = (
+        start.clone(),
+        torch.ones(24, dtype=torch.bool),
+    )  # the plain loop of Algorithm 1: everyone stays, V decides
     for k in range(steps):
         _, _, grad = value_and_grad(model, cross_entropy, z, y)
         if k > 0:
@@ -212,7 +222,9 @@ def test_stopping_on_a_fixed_model_is_a_truncation_of_the_whole_path():
     for c in (0.01, 0.1, 1.0):
         stopped = pgd(model, ball, y, steps=8, alpha=0.075, start=start, stop=stop_below(c))
         for k in range(12):
-            here = [float(fosc(ball[k : k + 1], z[k : k + 1], g[k : k + 1])) for z, g in zip(path.z, path.grad, strict=True)]
+            here = [
+                float(fosc(ball[k : k + 1], z[k : k + 1], g[k : k + 1])) for z, g in zip(path.z, path.grad, strict=True)
+            ]
             at = next((s for s in range(1, 8) if here[s] <= c), 8)
             assert int(stopped.steps[k]) == at
             torch.testing.assert_close(stopped.z[k], path.z[at, k], atol=1e-9, rtol=0)
@@ -262,8 +274,17 @@ def test_flags_and_gradients_are_as_found_afterwards_also_after_an_exception(fai
     assert all(torch.equal(v, buffers[k]) for k, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize("bad", [{"steps": -1}, {"alpha": -0.1}, {"alpha": 0.0}, {"restarts": 0}, {"final": False, "keep_path": True},
-                                 {"final": False, "restarts": 2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": -1},
+        {"alpha": -0.1},
+        {"alpha": 0.0},
+        {"restarts": 0},
+        {"final": False, "keep_path": True},
+        {"final": False, "restarts": 2},
+    ],
+)
 def test_impossible_calls_are_refused(bad):
     x, y = images("digits-cnn")
     with pytest.raises(ValueError):

@@ -34,9 +34,18 @@ REFUSED = [
     ({"data.train_size": "1151"}, "data.train_size must be at most 1,150, what is left beside 147 for validation."),
     ({"data.test_size": "501"}, "data.test_size must be at most 500, the number of test images."),
     ({"data.validation_size": "1297"}, "data.validation_size must be below 1,297, the number of training images."),
-    ({"data.name": "mnist"}, "model.name digits-cnn is made for digits; for mnist choose mnist-cnn, preact-resnet18, wide-resnet."),
-    ({"model.name": "wide-resnet", "model.depth": "12"}, "model.depth must be 6 n + 4: 10, 16, 22, 28, 34, 40, ... (got 12)."),
-    ({"optimizer.milestones": "[5, 3]"}, "optimizer.milestones must be epochs of at least 1 in rising order, such as [20, 40] (got [5, 3])."),
+    (
+        {"data.name": "mnist"},
+        "model.name digits-cnn is made for digits; for mnist choose mnist-cnn, preact-resnet18, wide-resnet.",
+    ),
+    (
+        {"model.name": "wide-resnet", "model.depth": "12"},
+        "model.depth must be 6 n + 4: 10, 16, 22, 28, 34, 40, ... (got 12).",
+    ),
+    (
+        {"optimizer.milestones": "[5, 3]"},
+        "optimizer.milestones must be epochs of at least 1 in rising order, such as [20, 40] (got [5, 3]).",
+    ),
     ({"optimizer.lr": "0"}, "optimizer.lr must be above 0 (got 0)."),
     ({"optimizer.batch": "1"}, "optimizer.batch must be 2 or more (got 1)."),
     ({"epochs": "0"}, "epochs must be 1 or more (got 0)."),
@@ -57,9 +66,15 @@ def test_what_is_wrong_is_said_in_one_sentence(changes, words):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6),
-       st.sampled_from(["", "data", "model", "threat", "strategy", "optimizer", "recording", "epochs", "seed", "name"]))  # fmt: skip
+TEXT = st.text(max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(JSON, st.sampled_from(["", *RunConfig.model_fields]))
 def test_any_rubbish_is_refused_in_one_sentence_or_is_fine(value, key):
     try:
         config = RunConfig.build({key: value} if key else value)
@@ -76,7 +91,9 @@ def test_text_that_is_no_settings_is_refused(text):
 
 
 def test_settings_are_frozen_and_survive_json():
-    config = RunConfig().with_values({"threat.eps": "8/255", "optimizer.milestones": "[3, 9]", "strategy.alpha": "2/255"})
+    config = RunConfig().with_values(
+        {"threat.eps": "8/255", "optimizer.milestones": "[3, 9]", "strategy.alpha": "2/255"}
+    )
     assert RunConfig.from_json(config.to_json()) == config
     assert config.threat.eps == 8 / 255 and config.alpha == 2 / 255
     with pytest.raises(Exception, match="frozen"):
@@ -90,7 +107,16 @@ def test_a_new_kind_keeps_what_both_kinds_have():
     assert back.strategy.model_dump()["steps"] == 7 and isinstance(back.strategy, Dynamic)
 
 
-@pytest.mark.parametrize("eps, words", [(8 / 255, "8/255 (0.03137)"), (0.3, "0.3 (76.5/255)"), (0.031, "0.031 (7.905/255)"), (0.0, "0 (0/255)"), (1.0, "255/255 (1)")])
+@pytest.mark.parametrize(
+    "eps, words",
+    [
+        (8 / 255, "8/255 (0.03137)"),
+        (0.3, "0.3 (76.5/255)"),
+        (0.031, "0.031 (7.905/255)"),
+        (0.0, "0 (0/255)"),
+        (1.0, "255/255 (1)"),
+    ],
+)
 def test_eps_is_echoed_in_both_units(eps, words):
     assert describe_eps(eps) == words
 
@@ -119,7 +145,11 @@ def test_every_preset_builds_is_described_and_survives_json(name):
 
 
 def test_the_papers_presets_are_the_papers_settings():
-    for name, epochs, milestones, eps, control in [("mnist", 50, (20, 40), 0.3, 40), ("cifar10", 120, (60, 100), 8 / 255, 100), ("wrn", 120, (60, 100), 8 / 255, 100)]:
+    for name, epochs, milestones, eps, control in [
+        ("mnist", 50, (20, 40), 0.3, 40),
+        ("cifar10", 120, (60, 100), 8 / 255, 100),
+        ("wrn", 120, (60, 100), 8 / 255, 100),
+    ]:
         config = preset(f"{name}-dynamic")
         sgd, strategy = config.optimizer, config.strategy
         assert (config.epochs, sgd.milestones, config.threat.eps) == (epochs, milestones, eps)

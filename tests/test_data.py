@@ -18,8 +18,12 @@ from dynat_core.config import Cifar10, Digits, FashionMnist, Mnist
 from dynat_core.errors import DataError
 
 FOLDER = Path(os.environ.get("DYNAT_DATA") or "data")
-needs_mnist = pytest.mark.skipif(not (FOLDER / "MNIST/raw").is_dir(), reason="set DYNAT_DATA to the folder that holds MNIST")
-needs_cifar10 = pytest.mark.skipif(not (FOLDER / "cifar-10-batches-py").is_dir(), reason="set DYNAT_DATA to the folder that holds CIFAR-10")
+needs_mnist = pytest.mark.skipif(
+    not (FOLDER / "MNIST/raw").is_dir(), reason="set DYNAT_DATA to the folder that holds MNIST"
+)
+needs_cifar10 = pytest.mark.skipif(
+    not (FOLDER / "cifar-10-batches-py").is_dir(), reason="set DYNAT_DATA to the folder that holds CIFAR-10"
+)
 
 
 def test_digits_are_all_of_scikit_learns_digits_split_1297_to_500():
@@ -67,7 +71,9 @@ def test_cifar10_is_the_original():
 
 
 @needs_mnist
-@pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda b: b[:5000] + b"x" + b[5001:], lambda b: b"", lambda b: gzip.compress(b"no")])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-100], lambda b: b[:5000] + b"x" + b[5001:], lambda b: b"", lambda b: gzip.compress(b"no")]
+)
 def test_a_damaged_file_is_named_in_one_sentence(damage, tmp_path, monkeypatch):
     shutil.copytree(FOLDER / "MNIST/raw", tmp_path / "MNIST/raw")
     file = tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte.gz"
@@ -90,12 +96,21 @@ def test_a_pickle_that_is_not_the_published_file_is_never_opened(tmp_path, monke
     monkeypatch.setenv("DYNAT_DATA", str(tmp_path))
     with pytest.raises(DataError, match="damaged"):
         data.load(Cifar10())
-    with pytest.raises(pickle.UnpicklingError, match="not allowed"):  # and were the sums to match, this reader still refuses
+    with pytest.raises(
+        pickle.UnpicklingError, match="not allowed"
+    ):  # and were the sums to match, this reader still refuses
         data._ArraysOnly(open(folder / "data_batch_1", "rb"), encoding="latin1").load()  # noqa: SIM115
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("settings, file", [(Mnist(), "train-images-idx3-ubyte.gz"), (FashionMnist(), "t10k-labels-idx1-ubyte.gz"), (Cifar10(), "data_batch_3")])
+@pytest.mark.parametrize(
+    "settings, file",
+    [
+        (Mnist(), "train-images-idx3-ubyte.gz"),
+        (FashionMnist(), "t10k-labels-idx1-ubyte.gz"),
+        (Cifar10(), "data_batch_3"),
+    ],
+)
 def test_without_files_and_network_it_says_which_files_to_put_where(settings, file, tmp_path, monkeypatch):
     monkeypatch.setenv("DYNAT_DATA", str(tmp_path))
     name = settings.name
@@ -120,7 +135,7 @@ def test_downloading_checks_what_came_and_keeps_only_the_original(tmp_path, monk
         def __init__(self, *args, **kwargs):
             super().__init__(*args, directory=str(served), **kwargs)
 
-        def log_message(self, *args):
+        def log_message(self, format, *args):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)

@@ -31,7 +31,10 @@ def test_fosc_is_never_negative_inside_the_set(seed, eps, norm, form):
 def test_box_fosc_is_the_largest_linear_gain_over_all_corners(seed, eps):
     ball, z, grad = random_ball(seed, n=1, d=8, eps=eps)
     lows, highs = (ball.x[0] - eps).clamp(min=0).tolist(), (ball.x[0] + eps).clamp(max=1).tolist()
-    gains = [np.dot(np.array(corner) - z[0].numpy(), grad[0].numpy()) for corner in itertools.product(*zip(lows, highs, strict=True))]
+    gains = [
+        np.dot(np.array(corner) - z[0].numpy(), grad[0].numpy())
+        for corner in itertools.product(*zip(lows, highs, strict=True))
+    ]
     assert float(fosc(ball, z, grad)) == pytest.approx(max(gains), abs=1e-12)
 
 
@@ -116,7 +119,9 @@ def test_relative_fosc_is_one_in_the_middle_and_two_on_the_wrong_face():
     grad = torch.where(grad == 0, 1.0, grad)
     low, high = ball.faces
     torch.testing.assert_close(relative_fosc(ball, (low + high) / 2, grad), torch.ones(3, dtype=torch.float64))
-    torch.testing.assert_close(relative_fosc(ball, torch.where(grad > 0, low, high), grad), torch.full((3,), 2.0, dtype=torch.float64))
+    torch.testing.assert_close(
+        relative_fosc(ball, torch.where(grad > 0, low, high), grad), torch.full((3,), 2.0, dtype=torch.float64)
+    )
 
 
 def test_relative_fosc_without_a_gradient_is_not_a_number():
@@ -143,9 +148,14 @@ def test_under_a_constant_gradient_fosc_falls_as_the_closed_form_says():
     ball = Ball(torch.full((200, 400), 0.5, dtype=torch.float64), 0.3)
     model = Linear(torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     y = torch.zeros(200, dtype=torch.long)
-    attacked = pgd(model, ball, y, steps=9, alpha=0.075, loss="margin", keep_path=True, generator=torch.Generator().manual_seed(1))
+    attacked = pgd(
+        model, ball, y, steps=9, alpha=0.075, loss="margin", keep_path=True, generator=torch.Generator().manual_seed(1)
+    )
     assert attacked.path is not None
-    measured = [relative_fosc(ball, z, g, "paper").mean().item() for z, g in zip(attacked.path.z, attacked.path.grad, strict=True)]
+    measured = [
+        relative_fosc(ball, z, g, "paper").mean().item()
+        for z, g in zip(attacked.path.z, attacked.path.grad, strict=True)
+    ]
     assert measured == pytest.approx(EXPECTED_RANDOM, abs=0.01)
     assert measured == pytest.approx([max(2 - k / 4, 0) ** 2 / 4 for k in range(10)], abs=0.01)
 
@@ -153,19 +163,38 @@ def test_under_a_constant_gradient_fosc_falls_as_the_closed_form_says():
 def test_without_a_random_start_it_falls_by_a_quarter_a_step():
     ball = Ball(torch.full((2, 50), 0.5, dtype=torch.float64), 0.3)
     model = Linear(torch.linspace(-1, 1, 50, dtype=torch.float64))
-    attacked = pgd(model, ball, torch.zeros(2, dtype=torch.long), steps=5, alpha=0.075, loss="margin", start="clean", keep_path=True)
+    attacked = pgd(
+        model,
+        ball,
+        torch.zeros(2, dtype=torch.long),
+        steps=5,
+        alpha=0.075,
+        loss="margin",
+        start="clean",
+        keep_path=True,
+    )
     assert attacked.path is not None
-    measured = [relative_fosc(ball, z, g, "paper")[0].item() for z, g in zip(attacked.path.z, attacked.path.grad, strict=True)]
+    measured = [
+        relative_fosc(ball, z, g, "paper")[0].item() for z, g in zip(attacked.path.z, attacked.path.grad, strict=True)
+    ]
     assert measured == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0], abs=1e-9)
 
 
 def test_pixels_at_zero_follow_their_own_law_in_the_box_form():
-    """Half of the random starts are cut to 0. With a = 1 - k/4 of the way left, a pixel pushed up has .5 a + .25 a^2 of eps
-    to go, one pushed down .25 a^2; half of each, over the half width eps / 2, is (a + a^2) / 2."""
+    """Half of the random starts are cut to 0. With a = 1 - k/4 of the way left, a pixel pushed up has .5 a + .25 a^2
+    of eps to go, one pushed down .25 a^2; half of each, over the half width eps / 2, is (a + a^2) / 2."""
     ball = Ball(torch.zeros(400, 500, dtype=torch.float64), 0.3)
     model = Linear(torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(250))
-    attacked = pgd(model, ball, torch.zeros(400, dtype=torch.long), steps=4, alpha=0.075, loss="margin", keep_path=True,
-                   generator=torch.Generator().manual_seed(0))  # fmt: skip
+    attacked = pgd(
+        model,
+        ball,
+        torch.zeros(400, dtype=torch.long),
+        steps=4,
+        alpha=0.075,
+        loss="margin",
+        keep_path=True,
+        generator=torch.Generator().manual_seed(0),
+    )
     assert attacked.path is not None
     rho = [relative_fosc(ball, z, g).mean().item() for z, g in zip(attacked.path.z, attacked.path.grad, strict=True)]
     assert rho == pytest.approx([(a + a**2) / 2 for a in (1, 0.75, 0.5, 0.25, 0)], abs=0.01)
@@ -181,16 +210,19 @@ def test_stop_rules_stop_at_equality_and_measure_from_their_reference_point(seed
         "code": ball.eps * grad.abs().sum(1) - ((z - z0) * grad).sum(1),
     }[form]
     for row in range(len(ball)):
-        if form == "code":
-            threshold = float(c[row]) + 1e-12
-        else:
-            threshold = float(c[row])
+        threshold = float(c[row]) + (1e-12 if form == "code" else 0.0)  # written in another order, so rounded otherwise
         assert bool(stop_below(threshold, form)(ball, z, grad, z0)[row])
         assert not bool(stop_below(float(c[row]) - 1e-6, form)(ball, z, grad, z0)[row])
 
 
-@pytest.mark.parametrize("call", [lambda b, z, g: fosc(b, z, g, "exact"), lambda b, z, g: stop_below(0.1, "exact"),
-                                  lambda b, z, g: fosc_map(Ball(b.x, 0.1, "l2"), z, g)])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda b, z, g: fosc(b, z, g, "exact"),
+        lambda b, z, g: stop_below(0.1, "exact"),
+        lambda b, z, g: fosc_map(Ball(b.x, 0.1, "l2"), z, g),
+    ],
+)
 def test_unknown_forms_are_refused(call):
     with pytest.raises(ValueError):
         call(*random_ball(0))

@@ -25,7 +25,15 @@ def test_every_value_is_counted_once_and_in_its_bin(measure, values):
 def test_edges_rise_and_cover_what_is_measured(measure):
     edges = BINS[measure]
     assert (np.diff(edges) > 0).all()
-    ends = {"fosc": (1e-6, 100), "fosc_paper": (1e-6, 100), "loss": (1e-6, 100), "relative_fosc": (1e-4, 2), "margin": (-100, 100), "steps": (-0.5, 100.5), "gradients": (-0.5, 100.5)}
+    ends = {
+        "fosc": (1e-6, 100),
+        "fosc_paper": (1e-6, 100),
+        "loss": (1e-6, 100),
+        "relative_fosc": (1e-4, 2),
+        "margin": (-100, 100),
+        "steps": (-0.5, 100.5),
+        "gradients": (-0.5, 100.5),
+    }
     assert (edges[0], edges[-1]) == pytest.approx(ends[measure])
 
 

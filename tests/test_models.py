@@ -1,4 +1,5 @@
-"""The networks: sizes, shapes, normalisation inside, start weights that depend on the seed alone; and the frozen view."""
+"""The networks: sizes, shapes, normalisation inside, start weights that depend on the seed alone; and the frozen
+view."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def test_parameter_counts(settings, channels, count):
     ("cifar10", "cifar10-cnn"), ("cifar10", "wide-resnet"),
 ])  # fmt: skip
 def test_every_allowed_pair_gives_ten_logits_and_a_gradient(data, model):
-    settings = config.WideResNet(depth=10, width=1) if model == "wide-resnet" else config.union_kinds("model")[1][model]()
+    settings = (
+        config.WideResNet(depth=10, width=1) if model == "wide-resnet" else config.union_kinds("model")[1][model]()
+    )
     channels, height, width = config.SHAPES[data][2]
     net = models.initialise(settings, channels, seed=0).eval()
     x = torch.rand(2, channels, height, width, requires_grad=True)

@@ -18,8 +18,13 @@ EPS = 0.3
 
 
 def moment(t: int = 0, n: int = 20, measured: bool = True, seed: int = 0) -> Moment:
-    return Moment(t=t, frozen=network("digits-cnn"), ball=lambda x: Ball(x, EPS), generator=torch.Generator().manual_seed(seed),
-                  measured=torch.full((n,), measured))  # fmt: skip
+    return Moment(
+        t=t,
+        frozen=network("digits-cnn"),
+        ball=lambda x: Ball(x, EPS),
+        generator=torch.Generator().manual_seed(seed),
+        measured=torch.full((n,), measured),
+    )
 
 
 def loss_and_attack(settings, at: Moment):
@@ -31,7 +36,9 @@ def loss_and_attack(settings, at: Moment):
 def test_unsecured_learns_from_clean_images_and_measures_fosc_there():
     model, x, y, loss, attacked = loss_and_attack(Unsecured(), moment())
     torch.testing.assert_close(loss, F.cross_entropy(model(x), y))
-    assert torch.equal(attacked.z, x) and attacked.gradients.tolist() == [1] * 20 and attacked.steps.tolist() == [0] * 20
+    assert (
+        torch.equal(attacked.z, x) and attacked.gradients.tolist() == [1] * 20 and attacked.steps.tolist() == [0] * 20
+    )
     unmeasured = loss_and_attack(Unsecured(), moment(measured=False))[4]
     assert unmeasured.gradients.tolist() == [0] * 20
 
@@ -67,13 +74,18 @@ def test_dynamic_stops_each_image_once_its_fosc_is_at_most_the_epochs_threshold(
         stopped_early = attacked.steps < 10
         assert (gap[stopped_early] <= threshold + 1e-9).all()
         assert (attacked.steps >= 1).all()
-    early, late = (loss_and_attack(Dynamic(c_max=0.4, T_control=10), moment(t))[4].gradients.float().mean() for t in (0, 9))
+    early, late = (
+        loss_and_attack(Dynamic(c_max=0.4, T_control=10), moment(t))[4].gradients.float().mean() for t in (0, 9)
+    )
     assert early < late
 
 
 def test_the_stop_forms_order_as_the_sets_they_look_at():
     """The paper's set is larger than the box form's, so its FOSC is larger and it never stops earlier."""
-    box, paper = (loss_and_attack(Dynamic(c_max=0.06, T_control=10, stop_form=form), moment())[4].steps for form in ("box", "paper"))
+    box, paper = (
+        loss_and_attack(Dynamic(c_max=0.06, T_control=10, stop_form=form), moment())[4].steps
+        for form in ("box", "paper")
+    )
     assert (paper >= box).all() and (paper > box).any()
 
 
@@ -85,5 +97,7 @@ def test_the_authors_code_weights_each_cross_entropy_by_itself_from_the_second_e
     each = F.cross_entropy(model(attacked.z), y, reduction="none")
     torch.testing.assert_close(loss, each.square().mean())
     mine = torch.autograd.grad(loss, model[0].weight)[0]
-    half_square = torch.autograd.grad((F.cross_entropy(model(attacked.z), y, reduction="none").square() / 2).mean(), model[0].weight)[0]
+    half_square = torch.autograd.grad(
+        (F.cross_entropy(model(attacked.z), y, reduction="none").square() / 2).mean(), model[0].weight
+    )[0]
     torch.testing.assert_close(mine, half_square)

@@ -16,7 +16,9 @@ from dynat_core.threat import Ball
 NORMS = ["linf", "l2"]
 
 
-def random_ball(seed: int, n: int = 3, d: int = 6, eps: float = 0.2, norm: str = "linf") -> tuple[Ball, torch.Tensor, torch.Tensor]:
+def random_ball(
+    seed: int, n: int = 3, d: int = 6, eps: float = 0.2, norm: str = "linf"
+) -> tuple[Ball, torch.Tensor, torch.Tensor]:
     """A ball around random images (some pixels exactly 0 or 1), a point inside it and a gradient, in float64."""
     gen = torch.Generator().manual_seed(seed)
     x = torch.rand(n, d, generator=gen, dtype=torch.float64)
@@ -67,9 +69,18 @@ def test_l2_linear_max_with_the_box_agrees_with_a_general_optimiser(seed):
     ball, _, grad = random_ball(seed, n=1, d=5, eps=0.15 + 0.1 * (seed % 6), norm="l2")
     x, g = ball.x[0].numpy(), grad[0].numpy()
     found = minimize(
-        lambda z: -g @ z, x, jac=lambda z: -g, method="SLSQP", bounds=[(0, 1)] * 5, options={"ftol": 1e-14, "maxiter": 500},
-        constraints={"type": "ineq", "fun": lambda z: ball.eps**2 - ((z - x) ** 2).sum(), "jac": lambda z: -2 * (z - x)},
-    )  # fmt: skip
+        lambda z: -g @ z,
+        x,
+        jac=lambda z: -g,
+        method="SLSQP",
+        bounds=[(0, 1)] * 5,
+        options={"ftol": 1e-14, "maxiter": 500},
+        constraints={
+            "type": "ineq",
+            "fun": lambda z: ball.eps**2 - ((z - x) ** 2).sum(),
+            "jac": lambda z: -2 * (z - x),
+        },
+    )
     assert float(ball.linear_max(grad)) == pytest.approx(-found.fun, abs=2e-6)
 
 
@@ -117,7 +128,9 @@ def test_selecting_samples_keeps_the_geometry():
     torch.testing.assert_close(ball[keep].project(z[keep] + 1), ball.project(z + 1)[keep])
 
 
-@pytest.mark.parametrize("bad", [{"eps": -0.1}, {"eps": float("nan")}, {"eps": 0.1, "norm": "l1"}, {"eps": 0.1, "low": 1.0, "high": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"eps": -0.1}, {"eps": float("nan")}, {"eps": 0.1, "norm": "l1"}, {"eps": 0.1, "low": 1.0, "high": 0.0}]
+)
 def test_impossible_sets_are_refused(bad):
     with pytest.raises(ValueError, match="must"):
         Ball(torch.zeros(1, 2), **bad)

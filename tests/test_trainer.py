@@ -26,9 +26,18 @@ torch.set_num_threads(1)
 def small(**changes: Any) -> RunConfig:
     """Dynamic training on 300 digits, two epochs."""
     base = preset("quick").with_values(
-        {"epochs": 2, "strategy.T_control": 2, "data.train_size": 300, "data.test_size": 60, "recording.train_rows": 100,
-         "recording.probes": 3, "strategy.steps": 4, "recording.steps": 5, "recording.path_steps": 4}
-    )  # fmt: skip
+        {
+            "epochs": 2,
+            "strategy.T_control": 2,
+            "data.train_size": 300,
+            "data.test_size": 60,
+            "recording.train_rows": 100,
+            "recording.probes": 3,
+            "strategy.steps": 4,
+            "recording.steps": 5,
+            "recording.path_steps": 4,
+        }
+    )
     return base.with_values(changes)
 
 
@@ -66,8 +75,11 @@ def test_another_seed_is_another_run():
 
 def test_recording_less_or_more_never_changes_the_training():
     whole = epochs(small())
-    for changes in ({"recording.train_rows": 5, "recording.final_gradients": 5}, {"recording.probes": 0, "recording.test_images": 10},
-                    {"recording.steps": 1}):  # fmt: skip
+    for changes in (
+        {"recording.train_rows": 5, "recording.final_gradients": 5},
+        {"recording.probes": 0, "recording.test_images": 10},
+        {"recording.steps": 1},
+    ):
         other = epochs(small(**changes))
         for a, b in zip(whole, other, strict=True):
             assert all(torch.equal(v, b.weights[k]) for k, v in a.weights.items())
@@ -153,7 +165,10 @@ def test_dynamic_spends_fewer_gradients_and_its_threshold_is_recorded():
     config = small(**{"strategy.c_max": 0.5})
     done = epochs(config)
     assert [e.record["c_t"] for e in done] == [0.5, 0.5, 0.25]
-    assert done[-1].record["gradients/train_total"] < epochs(small(**{"strategy.name": "standard"}))[-1].record["gradients/train_total"]
+    assert (
+        done[-1].record["gradients/train_total"]
+        < epochs(small(**{"strategy.name": "standard"}))[-1].record["gradients/train_total"]
+    )
     assert epochs(small(**{"strategy.name": "standard"}))[-1].record["c_t"] is None
 
 
@@ -165,7 +180,11 @@ def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_it
     best = 1 + int(np.argmax(accuracy[1:]))
     assert done[-1].record["best_epoch"] == best
     finished = stream[-1]
-    assert isinstance(finished, Finished) and finished.result["best"]["epoch"] == best and finished.result["last"]["epoch"] == 6
+    assert (
+        isinstance(finished, Finished)
+        and finished.result["best"]["epoch"] == best
+        and finished.result["last"]["epoch"] == 6
+    )
     for name, epoch in (("best", best), ("last", 6)):
         rows = finished.final_tables[name]
         measured = done[epoch].tables[done[epoch].tables.split == "test"].reset_index(drop=True)
@@ -175,7 +194,9 @@ def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_it
 
 def test_probes_are_the_same_images_at_every_epoch():
     done = epochs(small())
-    assert all(e.probes is not None and len(e.probes) == 3 and np.array_equal(e.probes.x, done[0].probes.x) for e in done)
+    assert all(
+        e.probes is not None and len(e.probes) == 3 and np.array_equal(e.probes.x, done[0].probes.x) for e in done
+    )
     assert np.array_equal(done[0].probes.z[:, 0], done[-1].probes.z[:, 0])  # and they start from the same points
 
 
@@ -186,8 +207,21 @@ def test_a_last_batch_of_one_image_joins_its_neighbour():
 
 
 def test_l2_and_the_fast_precision_and_a_residual_network_train_too():
-    done = epochs(small(**{"threat.norm": "l2", "threat.eps": 1.0, "precision": "fast", "model.name": "preact-resnet18", "data.train_size": 64,
-                           "data.test_size": 20, "data.validation_size": 20, "recording.steps": 2, "strategy.steps": 2}))  # fmt: skip
+    done = epochs(
+        small(
+            **{
+                "threat.norm": "l2",
+                "threat.eps": 1.0,
+                "precision": "fast",
+                "model.name": "preact-resnet18",
+                "data.train_size": 64,
+                "data.test_size": 20,
+                "data.validation_size": 20,
+                "recording.steps": 2,
+                "strategy.steps": 2,
+            }
+        )
+    )
     assert done[-1].record["train/loss"] is not None and np.isfinite(done[-1].record["train/fosc_p50"])
 
 

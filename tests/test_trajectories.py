@@ -24,8 +24,13 @@ def recorded(loss: str = "ce", n: int = 5, eps: float = 0.3) -> Trajectories:
     return found.labelled(run="a-run", epoch=4, classes=list("0123456789"))
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=6), st.sampled_from(["uint8", "uint16", "int32", "float32"]), max_size=4),
-       st.lists(st.integers(0, 5), max_size=3), st.integers(0, 99))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=6), st.sampled_from(["uint8", "uint16", "int32", "float32"]), max_size=4
+    ),
+    st.lists(st.integers(0, 5), max_size=3),
+    st.integers(0, 99),
+)
 def test_blobs_give_back_header_and_arrays(kinds, shape, seed):
     rng = np.random.default_rng(seed)
     arrays = {name: (rng.random(shape) * 200).astype(kind) for name, kind in kinds.items()}
@@ -65,7 +70,9 @@ def test_the_numbers_of_a_trajectory_belong_together(loss):
         assert one.fosc_map().shape == (7, 8, 8) and one.fosc_map().min() >= -1e-6
         assert one.fosc_map().sum((1, 2)) == pytest.approx(one.fosc, rel=1e-4, abs=1e-6)
         assert one.gradient_l1 == pytest.approx(np.abs(one.grad).sum((1, 2, 3)), rel=1e-5)
-        assert one.fosc_paper == pytest.approx(0.3 * one.gradient_l1 - (one.delta * one.grad).sum((1, 2, 3)), rel=1e-3, abs=1e-5)
+        assert one.fosc_paper == pytest.approx(
+            0.3 * one.gradient_l1 - (one.delta * one.grad).sum((1, 2, 3)), rel=1e-3, abs=1e-5
+        )
         best_other = np.delete(one.logits, one.label, axis=1).max(1)
         assert one.margin == pytest.approx(one.logits[:, one.label] - best_other, rel=1e-5, abs=1e-5)
         expected_loss = -one.margin if loss == "margin" else -np.log(one.probabilities[:, one.label])
