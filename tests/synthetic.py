@@ -128,3 +128,13 @@ def cut(run: NamedHistory, epochs: int) -> NamedHistory:
     there = History(whole.epochs[: epochs + 1], whole.records[: epochs + 1],
                     {key: rows[: epochs + 1] for key, rows in whole.counts.items()}, whole.classes)  # fmt: skip
     return NamedHistory(run.name, there, run.config, running=epochs < run.config.epochs)
+
+
+def surface(path: Trajectory, resolution: int = 41) -> dict[str, np.ndarray]:
+    """What the loss-slice analysis answers, made up: a hill that rises along the path."""
+    at = np.linspace(-1.25, 1.25, resolution, dtype=np.float32)
+    across, up = np.meshgrid(at, at)
+    loss = np.log1p(np.exp(2 * across - 0.8 * up**2))
+    along = np.linspace(0.1, 1, len(path.z), dtype=np.float32)
+    steps = np.stack([along, 0.4 * np.sin(3 * along) * (1 - along)], axis=1)
+    return {"loss": loss, "margin": (1.2 - loss).astype(np.float32), "axis": at, "path": steps.astype(np.float32)}

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.histograms import quantile
 from dynat_core.views.base import Note, Series, View, padded
-from dynat_core.views.distributions import Counted
+from dynat_core.views.distributions import Counted, quantiles
 from dynat_core.views.figures import axis, band, epoch_axis, laid, layout, line
 from dynat_core.views.scales import Scale
 from dynat_core.views.words import number, percent, wilson
@@ -18,7 +17,8 @@ _CURSOR = {"kind": "rule", "color": "@ink"}
 
 
 def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *, span: int, height: int) -> View:
-    """Clean (thin) and robust (thick, with its 95 % band) accuracy on held-out images.
+    """Clean (thin) and robust (thick, with its 95 % band) accuracy on held-out images. A robust accuracy never stands alone:
+    its attack, n and interval are told by the curve.
 
     runs: (place among the series, series, history, the attack behind the robust accuracy in words).
     """
@@ -40,13 +40,13 @@ def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *,
         for name, values in (("clean", clean), ("robust", robust)):
             arrays[f"accuracy-{name}-{k}"] = padded(values.astype(np.float32), n)
             moves.append({"kind": "dot", "arr": f"accuracy-{name}-{k}", "color": f"@s{k}", "series": k})
-        notes.append(Note(_held([f"{percent(r)} robust, {percent(c)} clean" for r, c in zip(robust, clean, strict=True)], n), k))
+        notes.append(Note(_held([f"{percent(r, 1)} attacked" for r in robust], n), k))
         finite = np.concatenate([limits[:, 0], clean])
         lowest = min([lowest, *finite[np.isfinite(finite)]])
     floor = 0.0 if lowest < 0.5 else 0.5
-    upright = axis("test images right", (floor, 1.02), tickformat=".0%", nticks=6, fixedrange=True)
+    upright = axis("right; thick: attacked, thin: clean", (floor, 1.02), tickformat=".0%", nticks=6, fixedrange=True)
     frame = layout(epoch_axis(last), upright, hovermode="closest")
-    return View("accuracy", "How often is it right? Thick: attacked, thin: clean", span, height, fig={"data": data, "layout": frame},
+    return View("accuracy", "How often is it right?", span, height, fig={"data": data, "layout": frame},
                 moves=[_CURSOR, *moves], notes=notes, arrays=arrays, seek=True, colors=_colors(r[:2] for r in runs))  # fmt: skip
 
 
@@ -61,14 +61,14 @@ def fosc_course(
     arrays, notes, seen = {}, [], []
     for run in runs:
         k = run.k
-        values = np.array([[quantile(scale.measure, row, q) for q in (0.1, 0.5, 0.9)] for row in run.counts])
+        values = np.stack([quantiles(scale.measure, run.counts, q) for q in (0.1, 0.5, 0.9)], axis=1)
         low, middle, high = scale.position(values).T
         epochs = list(range(len(values)))
         data += band(epochs, _listed(low), _listed(high), f"@s{k}", meta=k)
         data.append(line(epochs, _listed(middle), f"@s{k}", run.series.dash, meta=k))
         arrays[f"{name}-{k}"] = padded(middle.astype(np.float32), n)
         moves.append({"kind": "dot", "arr": f"{name}-{k}", "color": f"@s{k}", "series": k})
-        notes.append(Note(_held([f"{number(m)} ({number(a)} to {number(b)})" for a, m, b in values], n), k))
+        notes.append(Note(_held([f"{number(m)} ({number(a)} – {number(b)})" for a, m, b in values], n), k))
         seen += [low, high]
         if k in thresholds:
             c_t = thresholds[k]
@@ -77,7 +77,7 @@ def fosc_course(
             seen.append(stairs)
     upright = laid(scale, upright=True, room=8) | {"range": list(_decades(scale, seen)), "fixedrange": True}
     frame = layout(epoch_axis(last), upright, left=58)
-    title = "How does it move? Median, 10 to 90 % of images" + (", c_t as stairs" if thresholds else "")
+    title = "How does FOSC move? Median, 10–90 %" + (", c_t" if thresholds else "")
     return View(name, title, span, height, slot="course", when=when, fig={"data": data, "layout": frame},
                 moves=[_CURSOR, *moves], notes=notes, arrays=arrays, seek=True, colors=_colors((r.k, r.series) for r in runs))  # fmt: skip
 

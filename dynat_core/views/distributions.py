@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynat_core.histograms import quantile
+from dynat_core.histograms import BINS, quantile
 from dynat_core.views.base import Bins, Note, Series, View, padded
 from dynat_core.views.figures import epoch_axis, laid, layout, share_axis
-from dynat_core.views.scales import SHORT, Scale
+from dynat_core.views.scales import Scale
 from dynat_core.views.words import number
 
 KINDS = (("histogram", "histogram"), ("ecdf", "cumulative"), ("heatmap", "heat map"))
+
+_UPRIGHT = {"margin": "margin (logits), 0 = fooled", "steps": "PGD steps taken"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,16 @@ class Place:
     room: int = 9
 
 
+def quantiles(measure: str, counts: np.ndarray, q: float) -> np.ndarray:
+    """The `q` quantile of each row of recorded counts (E, entries), (E,): NaN for an empty row, 0 where it lies in the zero
+    bin of a logarithmic measure (its upper edge, which `quantile` gives, would claim more than was counted)."""
+    values = np.array([quantile(measure, row, q) for row in counts], dtype=np.float64)
+    return values if measure in ("margin", "steps", "gradients") else np.where(values <= BINS[measure][0], 0.0, values)
+
+
 def medians(measure: str, counts: np.ndarray) -> np.ndarray:
-    """The median of each row of recorded counts (E, entries), (E,); NaN for an empty row."""
-    return np.array([quantile(measure, row, 0.5) for row in counts])
+    """The median of each row, (E,)."""
+    return quantiles(measure, counts, 0.5)
 
 
 def distribution(
@@ -89,7 +98,8 @@ def distribution(
     bins = Bins(scale, counts)
     across = laid(scale, room=place.room)
     ceiling = top or _ceiling(peaks)
-    smooth = [m | {"kind": "ecdf"} if m["kind"] == "bars" else m for m in moves]
+    stair = {"stair": True} if scale.measure in ("gradients", "steps") else {}
+    smooth = [m | {"kind": "ecdf"} | stair if m["kind"] == "bars" else m for m in moves]
     return [
         View(f"{name}-histogram", fig={"data": [], "layout": layout(across, share_axis("share of images", ceiling))},
              moves=moves, bins=bins, arrays=arrays, when={**place.when, "kind": "histogram"}, **common),
@@ -120,12 +130,11 @@ def _heatmap(
         moves.append({"kind": "rule", "color": "@ink", "x": x})
         names.append({
             "text": run.series.name, "x": domain[0], "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left",
-            "yanchor": "top", "showarrow": False, "font": {"size": 11, "color": f"@s{run.k}"},
+            "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": f"@s{run.k}"},
         })  # fmt: skip
     upright = laid(scale, upright=True, room=7 if place.height < 260 else 9)
-    short = SHORT[scale.measure]
-    upright["title"] = {**upright["title"], "text": short if len(short) < 14 else "FOSC"}
-    frame = layout(axes.pop("xaxis", epoch_axis(last)), upright, left=58, annotations=names, **axes)
+    upright["title"] = {**upright["title"], "text": _UPRIGHT.get(scale.measure, scale.title)}
+    frame = layout(axes.pop("xaxis", epoch_axis(last)), upright, left=58, top=22, annotations=names, **axes)
     return View(f"{name}-heatmap", fig={"data": data, "layout": frame}, moves=moves, fills=fills, seek=True,
                 bins=Bins(**{**vars(bins), "along": "y"}), arrays=arrays, when={**place.when, "kind": "heatmap"}, **common)  # fmt: skip
 

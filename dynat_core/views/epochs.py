@@ -18,7 +18,7 @@ from dynat_core.views.words import number, percent
 
 FORMS = (("relative", "relative"), ("box", "box"), ("paper", "paper"))
 MEASURE = {"relative": "relative_fosc", "box": "fosc", "paper": "fosc_paper"}
-_TALL, _LOW = 226, 204
+_TALL, _LOW = 214, 204
 
 
 class Recorded(Protocol):
@@ -137,7 +137,7 @@ def _stops(runs: Sequence[_Run], split: str, n: int, last: int) -> list[View]:
 
     def spent(counted: Counted) -> list[str]:
         k = counted.k
-        return [f"mean {number(g)} of {steps[k]} gradients" if steps[k] else "no attack" for g in gradients(counted.counts, steps[k])]
+        return [f"{number(g)} gradients" if steps[k] else "no attack" for g in gradients(counted.counts, steps[k])]
 
     place = Place("stops", title, 3, _TALL, {}, room=12)
     return distribution(place, scale("steps", most, least), found, n, last, note=spent, top=1.02)
@@ -173,8 +173,7 @@ def _measure(runs: Sequence[_Run], split: str, n: int, last: int, measure: str, 
 def _fooled(counted: Counted) -> list[str]:
     zero = int(np.abs(BINS["margin"]).argmin())
     below, total = counted.counts[:, : zero + 1].sum(axis=1), counted.counts.sum(axis=1)
-    middle = medians("margin", counted.counts)
-    return [f"{percent(b / t) if t else '–'} fooled, median {number(m)}" for b, t, m in zip(below, total, middle, strict=True)]
+    return [f"{percent(b / t) if t else '–'} fooled" for b, t in zip(below, total, strict=True)]
 
 
 def _with_zero(fig: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -184,7 +183,7 @@ def _with_zero(fig: Mapping[str, Any], kind: str) -> dict[str, Any]:
     frame["shapes"] = [{"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1}, **ends}]
     if kind != "heatmap":
         base = {"y": 1, "yref": "paper", "x": 0, "yanchor": "top", "showarrow": False, "font": {"size": 11, "color": "@muted"}}
-        frame["annotations"] = [{**base, "text": "fooled", "xanchor": "right"}, {**base, "text": "right", "xanchor": "left"}]
+        frame["annotations"] = [{**base, "text": "fooled", "xanchor": "right", "xshift": -3}, {**base, "text": "right", "xanchor": "left", "xshift": 3}]
     return {**fig, "layout": frame}
 
 

@@ -39,10 +39,10 @@ def epoch_axis(last: int, **more: Any) -> dict[str, Any]:
     return axis("epoch", (-0.5, last + 0.5), showgrid=False, tick0=0, dtick=every, **more)
 
 
-def layout(xaxis: dict[str, Any], yaxis: dict[str, Any], left: int = 50, bottom: int = 42, **more: Any) -> dict[str, Any]:
+def layout(xaxis: dict[str, Any], yaxis: dict[str, Any], left: int = 50, top: int = 8, **more: Any) -> dict[str, Any]:
     """A layout without title, legend or background; those are the page's."""
     return {
-        "margin": {"l": left, "r": 12, "t": 8, "b": bottom},
+        "margin": {"l": left, "r": 12, "t": top, "b": 42},
         "showlegend": False,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",

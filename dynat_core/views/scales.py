@@ -24,9 +24,9 @@ TITLES = {
     "fosc": "FOSC, box form (loss units, nats)",
     "fosc_paper": "FOSC, paper's form (loss units, nats)",
     "loss": "loss (nats)",
-    "margin": "margin (logits): true class − best other; 0 = fooled",
+    "margin": "margin: true logit − best other; 0 = fooled",
     "gradients": "gradients spent on an image",
-    "steps": "steps taken",
+    "steps": "PGD steps taken before stopping",
 }
 SHORT = {
     "relative_fosc": "relative FOSC", "fosc": "box FOSC", "fosc_paper": "paper FOSC", "loss": "loss", "margin": "margin",

@@ -3,7 +3,7 @@
 The moves, each a dict with `kind`, and where given `series`, `color` (token), `dash`, `x` and `y` (names of axes):
   bars   `arr` (n, bins) drawn in `boxes` [[left, right], ...] (default: those of the view's bins); with `share` the row
          is divided by its sum
-  ecdf   the same array as a cumulative share
+  ecdf   the same array as a cumulative share; with `stair` it jumps in the middle of each box, for whole numbers
   rule   a vertical line at the cursor, or at `arr` (n,) where it is given; NaN: not drawn
   tick   a short mark at the top at `arr` (n,)
   dot    at (cursor, `arr` (n,))
@@ -103,7 +103,10 @@ def _bars(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> 
 def _ecdf(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> list[dict[str, Any]]:
     reached = np.cumsum(shares(arrays[move["arr"]][i]))
     boxes = move["boxes"]
-    path = f"M{boxes[0][0]},0" + "".join(f"L{box[1]},{y}" for box, y in zip(boxes, reached.tolist(), strict=True))
+    path, before = f"M{boxes[0][0]},0", 0.0
+    for (left, right), y in zip(boxes, reached.tolist(), strict=True):
+        path += f"L{(left + right) / 2},{before}L{(left + right) / 2},{y}L{right},{y}" if move.get("stair") else f"L{right},{y}"
+        before = y
     line = {"color": move["color"], "width": 2, "dash": move.get("dash", "solid")}
     return [{"type": "path", "path": path, "line": line, **_axes(move)}]
 

@@ -160,7 +160,7 @@ function showThreshold(S, box, {threshold}) {
     const low = Math.log10(Math.min(...known, 1)) - 0.3, high = Math.log10(Math.max(...known, 1e-6)) + 0.2;
     const c = 10 ** (low + kept.at * (high - low)), s = stopStep(curve, c);
     for (const button of forms.children) button.setAttribute("aria-pressed", button.dataset.form === kept.form);
-    slider.style.setProperty("--dy-at", kept.at); slider.style.setProperty("--dy-have", 1);
+    slider.style.setProperty("--dy-at", kept.at); slider.style.setProperty("--dy-have", 1.1);
     value.textContent = `stop at c = ${c.toPrecision(2)}`;
     slider.setAttribute("aria-valuetext", `c = ${c.toPrecision(2)}: ${threshold.outcomes[s]}`);
     said.textContent = threshold.outcomes[s];

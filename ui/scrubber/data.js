@@ -50,7 +50,7 @@ function painted(value, colors, dark) {
     const part = k => parseInt(color.slice(k, k + 2), 16);
     return `rgba(${part(1)},${part(3)},${part(5)},${opacity ?? 1})`;
   }
-  if (Array.isArray(value)) return typeof value[0] === "number" ? value.slice() : value.map(v => painted(v, colors, dark));
+  if (Array.isArray(value)) return value.map(v => (typeof v === "number" ? v : painted(v, colors, dark)));
   if (value && typeof value === "object")
     return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, painted(v, colors, dark)]));
   return value;

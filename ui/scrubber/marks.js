@@ -82,7 +82,10 @@ const DRAW = {
   ecdf(S, {move, path, text}, f, view) {
     const reached = summed(shares(row(S.scene.arrays[move.arr], S.i))), boxes = move.boxes ?? S.scene.scales[view.bins.scale].boxes;
     let d = `M${f.x(boxes[0][0]).toFixed(1)} ${f.y(0).toFixed(1)}`;
-    for (let k = 0; k < reached.length; k++) d += `L${f.x(boxes[k][1]).toFixed(1)} ${f.y(reached[k]).toFixed(1)}`;
+    for (let k = 0; k < reached.length; k++) {
+      const [left, right] = boxes[k], y = f.y(reached[k]).toFixed(1);
+      d += move.stair ? `H${f.x((left + right) / 2).toFixed(1)}V${y}H${f.x(right).toFixed(1)}` : `L${f.x(right).toFixed(1)} ${y}`;
+    }
     path.setAttribute("d", d);
   },
   rule(S, {move, line, text}, f) {
@@ -117,11 +120,14 @@ const DRAW = {
     });
     path.setAttribute("d", d);
   },
-  level(S, {move, line}, f) {                                        // the threshold slider's c, drawn across a curve
+  level(S, {move, line, text}, f) {                                        // the threshold slider's c, drawn across a curve
     const y = S.level?.form === move.form ? f.y(move.log ? Math.log10(S.level.c) : S.level.c) : NaN;
     const off = Number.isNaN(y) || y < f.top - 1 || y > f.top + f.height + 1;
     line.style.display = off ? "none" : "";
-    if (!off) segment(line, f.left, y, f.left + f.width, y);
+    if (text) text.textContent = off ? "" : move.label;
+    if (off) return;
+    segment(line, f.left, y, f.left + f.width, y);
+    if (text) place(text, f.left + f.width - 8, y - 4);
   },
 };
 

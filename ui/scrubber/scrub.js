@@ -80,7 +80,7 @@ function drawBar(S) {
   range.disabled = number.disabled = end < 0;
   range.value = Math.max(i, 0);
   range.style.setProperty("--dy-at", Math.max(i, 0) / last);
-  range.style.setProperty("--dy-have", Math.max(end, 0) / last);
+  range.style.setProperty("--dy-have", end >= scene.last ? 1.1 : Math.max(end, 0) / last);
   range.setAttribute("aria-label", scene.unit);
   range.setAttribute("aria-valuetext", scene.texts[scene.labels]?.[i] ?? scene.empty);
   number.setAttribute("aria-label", `${scene.unit} number`);

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
 
 from dynat_core import views  # noqa: E402
-from tests.synthetic import named  # noqa: E402
+from tests.synthetic import cut, named, surface, trajectory  # noqa: E402
 from ui.scrubber import scrubber  # noqa: E402
 
 st.set_page_config(layout="wide")
+st.html(ROOT / "ui" / "theme.css")
 query = st.query_params
 live = "live" in query
 began = st.session_state.setdefault("began", time.time())
+
+
+def epochs(runs: list[views.NamedHistory]) -> views.Scene:
+    scene = views.epochs(runs, query.get("split", "train"), query.get("form", "relative"), query.get("kind", "histogram"))
+    return replace(scene, opens="Open in Trajectory")
+
+
+def path(runs: list[views.NamedHistory]) -> views.Scene:
+    size, channels = (32, 3) if "color" in query else (8, 1)
+    first, second = (trajectory(seed, int(query.get("steps", "10")), size, channels, run=run, eps=0.3) for seed, run in ((1, "demo-dynamic"), (5, "demo-standard")))
+    return views.trajectory(first, second if "versus" in query else None, surface=surface(first) if "surface" in query else None,
+                            names=("Dynamic", "Standard"))  # fmt: skip
+
+
+def start(runs: list[views.NamedHistory]) -> views.Scene:
+    models = [views.NamedPaths(name, name.lower(), np.stack([trajectory(s, run=name).relative_fosc for s in range(40 * k, 40 * k + 40)]))
+              for k, name in enumerate(("Dynamic", "Standard"))]  # fmt: skip
+    return views.overview(models, trajectory(1, run="demo-standard"), "Standard")
+
+
+SCENES = {"trajectory": path, "overview": start}
 
 
 @st.fragment(run_every=1 if live else None)
 def body() -> None:
     runs = named(*query.get("runs", "dynamic,standard").split(","), epochs=int(query.get("epochs", "30")))
     if live:
-        from tests.synthetic import cut
-
         runs = [cut(run, 8 + int(time.time() - began)) for run in runs]
-    scene = views.epochs(runs, split=query.get("split", "train"), form=query.get("form", "relative"), kind=query.get("kind", "histogram"))
+    scene = SCENES.get(query.get("scene", ""), epochs)(runs)
     jump = st.session_state.get("jump", 0)
     cursor = 25 if jump else int(query["epoch"]) if "epoch" in query else None
     report = scrubber("scrub", scene, run="run-1", cursor=cursor, live=live, follow=live and "epoch" not in query, jump=jump)
