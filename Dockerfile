@@ -33,6 +33,8 @@ RUN pip install --no-cache-dir -r "$REQUIREMENTS"
 
 COPY --chown=dynat:dynat . .
 USER 1000
+# Lays plotly.js into static/ now, so that nothing but the two volumes is written later.
+RUN python -c "from ui.scrubber import plotly_url; print(plotly_url())"
 
 EXPOSE 8501
 VOLUME ["/dynat/checkpoints", "/data"]
