@@ -1,0 +1,83 @@
+"""The run store and what is read from it, kept between reruns by modification time; and the one analysis helper."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dynat_core.analyst import Analyst
+from dynat_core.errors import RunError
+from dynat_core.health import HealthNote, notes
+from dynat_core.history import History
+from dynat_core.runs import Run, RunStore
+from dynat_core.trajectories import Trajectory
+
+
+def store() -> RunStore:
+    """The run store that DYNAT_STORE names."""
+    return RunStore()
+
+
+def history(run: Run) -> History:
+    """All epochs of a run; only what was added since the last look is read."""
+    return run.history()
+
+
+def health(run: Run) -> list[HealthNote]:
+    """Health notes of a run, found once per record."""
+    return _health(str(run.folder), run.modified)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _health(folder: str, modified: float) -> list[HealthNote]:
+    run = Run(Path(folder))
+    return notes(run.history(), run.config)
+
+
+def trajectory(run: Run, index: int, epoch: int) -> Trajectory | None:
+    """The recorded path of one test image at an epoch, or None."""
+    blob = _trajectory(str(run.folder), run.modified, index, epoch)
+    return None if blob is None else Trajectory.from_bytes(blob)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _trajectory(folder: str, modified: float, index: int, epoch: int) -> bytes | None:
+    found = Run(Path(folder)).trajectory(index, epoch)
+    return None if found is None else found.to_bytes()
+
+
+def samples(run: Run, epoch: int | str) -> pd.DataFrame:
+    """Rows of the test images at an epoch: the whole table of best or last where it is that epoch's."""
+    return _samples(str(run.folder), run.modified, epoch)
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _samples(folder: str, modified: float, epoch: int | str) -> pd.DataFrame:
+    run = Run(Path(folder))
+    for which in ("last", "best"):
+        if run.state == "finished" and run.epoch_of(which) == epoch:
+            return run.samples(which, split="test")
+    return run.samples(epoch, split="test")
+
+
+@st.cache_resource(show_spinner=False)
+def analyst(folder: str) -> Analyst:
+    """The one analysis helper of this web server; it ends with it."""
+    return Analyst(Path(folder))
+
+
+def stamp(run: Run, epoch: int) -> str:
+    """What an answer about a checkpoint depends on beside the question: its weights and the run's data."""
+    weights = run.weights(epoch)
+    starts = run.starts()
+    data = str(starts[-1].get("data") if starts else "")
+    return _hash(str(weights), weights.stat().st_mtime_ns) + data
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _hash(file: str, modified: int) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
