@@ -35,11 +35,16 @@ def history(strategy: str, epochs: int = 30, samples: int = 500, seed: int = 0, 
     records, rows = [], {}
     for e in range(epochs + 1):
         broken = nan_from is not None and e >= nan_from
-        record: dict[str, Any] = {"epoch": e, "c_t": settings.threshold(max(e - 1, 0)) if strategy == "dynamic" else None}
+        record: dict[str, Any] = {
+            "epoch": e,
+            "c_t": settings.threshold(max(e - 1, 0)) if strategy == "dynamic" else None,
+        }
         for split in ("train", "test"):
             drawn = _samples(rng, strategy, e / epochs, samples, split == "train", record["c_t"])
             for name in MEASURES:
-                rows.setdefault(f"{split}/{name}", []).append(count(name, drawn[name] * np.nan if broken else drawn[name]))
+                rows.setdefault(f"{split}/{name}", []).append(
+                    count(name, drawn[name] * np.nan if broken else drawn[name])
+                )
             record[f"{split}/loss"] = None if broken else float(drawn["loss"].mean())
             record[f"{split}/robust_accuracy"] = float((drawn["margin"] > 0).mean())
             record[f"{split}/clean_accuracy"] = 0.1 + 0.88 * (1 - 0.9 ** (e * 30 / epochs))
@@ -52,7 +57,9 @@ def history(strategy: str, epochs: int = 30, samples: int = 500, seed: int = 0, 
     return History(np.arange(epochs + 1), records, counts, tuple("0123456789"))
 
 
-def _samples(rng: np.random.Generator, strategy: str, t: float, n: int, train: bool, c_t: float | None) -> dict[str, np.ndarray]:
+def _samples(
+    rng: np.random.Generator, strategy: str, t: float, n: int, train: bool, c_t: float | None
+) -> dict[str, np.ndarray]:
     centre = -1.1 - 0.5 * t + (0.5 * (1 - t) if strategy == "dynamic" and train else 0)
     fosc = 10 ** rng.normal(centre, 0.5 - 0.15 * t, n)
     if c_t is not None and train:
@@ -61,8 +68,13 @@ def _samples(rng: np.random.Generator, strategy: str, t: float, n: int, train: b
     gradient = 10 ** rng.normal(0.2, 0.4, n)
     margin = rng.normal(-2 + 5 * t, 1.5 + t, n)
     loss = np.log1p(np.exp(-margin))
-    return {"fosc": fosc, "fosc_paper": fosc + 0.03 * gradient, "relative_fosc": np.minimum(fosc / (0.15 * gradient), 2),
-            "loss": loss, "margin": margin}  # fmt: skip
+    return {
+        "fosc": fosc,
+        "fosc_paper": fosc + 0.03 * gradient,
+        "relative_fosc": np.minimum(fosc / (0.15 * gradient), 2),
+        "loss": loss,
+        "margin": margin,
+    }
 
 
 def drawn_steps(rng: np.random.Generator, strategy: str, c_t: float | None, n: int) -> np.ndarray:
@@ -71,7 +83,7 @@ def drawn_steps(rng: np.random.Generator, strategy: str, c_t: float | None, n: i
         return np.zeros(n, dtype=int)
     if strategy != "dynamic" or not c_t:
         return np.full(n, 10)
-    return np.clip(np.round(rng.gamma(3, 0.25 / c_t ** 0.75 / 3, n) + 0.6), 1, 10).astype(int)
+    return np.clip(np.round(rng.gamma(3, 0.25 / c_t**0.75 / 3, n) + 0.6), 1, 10).astype(int)
 
 
 def named(*strategies: str, epochs: int = 30, samples: int = 500, **more: Any) -> list[NamedHistory]:
@@ -79,9 +91,16 @@ def named(*strategies: str, epochs: int = 30, samples: int = 500, **more: Any) -
     return [NamedHistory(s.capitalize(), history(s, epochs, samples, **more), config(s, epochs)) for s in strategies]
 
 
-def trajectory(seed: int = 0, steps: int = 10, size: int = 8, channels: int = 1, eps: float = 0.15, index: int = 7,
-               run: str = "demo-digits-standard") -> Trajectory:  # fmt: skip
-    """The true PGD path of one image on a made-up two-layer network: every number follows from the others as it should."""
+def trajectory(
+    seed: int = 0,
+    steps: int = 10,
+    size: int = 8,
+    channels: int = 1,
+    eps: float = 0.15,
+    index: int = 7,
+    run: str = "demo-digits-standard",
+) -> Trajectory:
+    """The true PGD path of one image on a made-up two-layer network: its numbers fit one another as they should."""
     rng = np.random.default_rng(seed)
     shape, d = (channels, size, size), channels * size * size
     x = np.clip(rng.normal(0.35, 0.4, shape), 0, 1)
@@ -109,24 +128,42 @@ def trajectory(seed: int = 0, steps: int = 10, size: int = 8, channels: int = 1,
     fosc = np.where(grads > 0, grads * (high - zs), grads * (low - zs)).sum(axes)
     others = np.where(np.eye(10, dtype=bool)[label], -np.inf, logits).max(1)
     curves = {
-        "loss": losses, "margin": logits[:, label] - others, "fosc": fosc, "gradient_l1": l1,
+        "loss": losses,
+        "margin": logits[:, label] - others,
+        "fosc": fosc,
+        "gradient_l1": l1,
         "fosc_paper": eps * l1 - (grads * (zs - x)).sum(axes),
         "relative_fosc": fosc / (np.abs(grads) * (high - low) / 2).sum(axes),
-    }  # fmt: skip
+    }
     settings = {
-        "eps": eps, "norm": "linf", "alpha": eps / 4, "steps": steps, "loss": "ce", "start": "random", "low": 0.0, "high": 1.0,
-        "run": run, "epoch": 30, "classes": list("0123456789"),
-    }  # fmt: skip
+        "eps": eps,
+        "norm": "linf",
+        "alpha": eps / 4,
+        "steps": steps,
+        "loss": "ce",
+        "start": "random",
+        "low": 0.0,
+        "high": 1.0,
+        "run": run,
+        "epoch": 30,
+        "classes": list("0123456789"),
+    }
     arrays = {"x": x, "z": zs, "grad": grads, "logits": logits} | curves
-    return Trajectory(index=index, label=label, settings=settings, **{k: v.astype(np.float32) for k, v in arrays.items()})
+    return Trajectory(
+        index=index, label=label, settings=settings, **{k: v.astype(np.float32) for k, v in arrays.items()}
+    )
 
 
 def cut(run: NamedHistory, epochs: int) -> NamedHistory:
     """The run as it stood when epoch `epochs` was its last record."""
     whole = run.history
     assert isinstance(whole, History)
-    there = History(whole.epochs[: epochs + 1], whole.records[: epochs + 1],
-                    {key: rows[: epochs + 1] for key, rows in whole.counts.items()}, whole.classes)  # fmt: skip
+    there = History(
+        whole.epochs[: epochs + 1],
+        whole.records[: epochs + 1],
+        {key: rows[: epochs + 1] for key, rows in whole.counts.items()},
+        whole.classes,
+    )
     return NamedHistory(run.name, there, run.config, running=epochs < run.config.epochs)
 
 

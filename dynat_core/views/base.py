@@ -116,9 +116,9 @@ class Picture:
 class Threshold:
     """A slider over FOSC thresholds: where would stopping at c have ended this recorded path?
 
-    curves: form -> FOSC at steps 0..K (None where it is undefined); names: form -> words. outcomes[s]: what stopping after s
-    updates means, in words (s = 0 is never used: the first step is always taken). text: what the answer is about. Moves
-    of kind `level` draw c across the curves of its form.
+    curves: form -> FOSC at steps 0..K (None where it is undefined); names: form -> words. outcomes[s]: what stopping
+    after s updates means, in words (s = 0 is never used: the first step is always taken). text: what the answer is
+    about. Moves of kind `level` draw c across the curves of its form.
     """
 
     curves: Mapping[str, Sequence[float | None]]
@@ -194,7 +194,7 @@ class Words:
 class Scene:
     """Everything under one cursor. `n` positions are there (0 .. n-1); the cursor's track goes to `last` >= n-1.
 
-    opens: words of the button that reports a brushed selection to the page; none without it. empty: what to say at n = 0.
+    opens: words of the button that reports a brushed selection to the page; none without it. empty: said at n = 0.
     """
 
     n: int
@@ -237,7 +237,9 @@ class Scene:
             return texts.setdefault(tuple(lines), len(texts))
 
         views = [_view_header(view, kept) for view in self.views]
-        words = [{"when": dict(w.when), "parts": [kept(column) for column in zip(*w.parts, strict=True)]} for w in self.words]
+        words = [
+            {"when": dict(w.when), "parts": [kept(column) for column in zip(*w.parts, strict=True)]} for w in self.words
+        ]
         return {
             "n": self.n,
             "unit": self.unit,

@@ -17,8 +17,8 @@ _CURSOR = {"kind": "rule", "color": "@ink"}
 
 
 def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *, span: int, height: int) -> View:
-    """Clean (thin) and robust (thick, with its 95 % band) accuracy on held-out images. A robust accuracy never stands alone:
-    its attack, n and interval are told by the curve.
+    """Clean (thin) and robust (thick, with its 95 % band) accuracy on held-out images. A robust accuracy never stands
+    alone: its attack, n and interval are told by the curve.
 
     runs: (place among the series, series, history, the attack behind the robust accuracy in words).
     """
@@ -30,12 +30,19 @@ def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *,
         clean, robust, size = (history.column(f"{split}/{key}") for key in ("clean_accuracy", "robust_accuracy", "n"))
         limits = np.array([wilson(*pair) for pair in zip(robust, size, strict=True)]).reshape(-1, 2)
         epochs = [int(e) for e in history.epochs]
-        words = [f"{percent(r, 1)} robust ({percent(low, 1)} to {percent(high, 1)}), {percent(c, 1)} clean, {m:.0f} images"
-                 if np.isfinite(r) else "not measured"
-                 for r, (low, high), c, m in zip(robust, limits, clean, size, strict=True)]  # fmt: skip
+        words = [
+            f"{percent(r, 1)} robust ({percent(low, 1)} to {percent(high, 1)}), {percent(c, 1)} clean, {m:.0f} images"
+            if np.isfinite(r)
+            else "not measured"
+            for r, (low, high), c, m in zip(robust, limits, clean, size, strict=True)
+        ]
         data += band(epochs, _listed(limits[:, 0]), _listed(limits[:, 1]), f"@s{k}", meta=k)
         data.append(line(epochs, _listed(clean), f"@s{k}", series.dash, 1.1, meta=k))
-        text = {"text": words, "hoverinfo": "text", "hovertemplate": f"{series.name}, epoch %{{x}}: %{{text}}<br>{attack}<extra></extra>"}
+        text = {
+            "text": words,
+            "hoverinfo": "text",
+            "hovertemplate": f"{series.name}, epoch %{{x}}: %{{text}}<br>{attack}<extra></extra>",
+        }
         data.append(line(epochs, _listed(robust), f"@s{k}", series.dash, 2.6, meta=k, **text))
         for name, values in (("clean", clean), ("robust", robust)):
             arrays[f"accuracy-{name}-{k}"] = padded(values.astype(np.float32), n)
@@ -46,14 +53,31 @@ def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *,
     floor = 0.0 if lowest < 0.5 else 0.5
     upright = axis("right; thick: attacked, thin: clean", (floor, 1.02), tickformat=".0%", nticks=6, fixedrange=True)
     frame = layout(epoch_axis(last), upright, hovermode="closest")
-    return View("accuracy", "How often is it right?", span, height, fig={"data": data, "layout": frame},
-                moves=[_CURSOR, *moves], notes=notes, arrays=arrays, seek=True, colors=_colors(r[:2] for r in runs))  # fmt: skip
+    return View(
+        "accuracy",
+        "How often is it right?",
+        span,
+        height,
+        fig={"data": data, "layout": frame},
+        moves=[_CURSOR, *moves],
+        notes=notes,
+        arrays=arrays,
+        seek=True,
+        colors=_colors(r[:2] for r in runs),
+    )
 
 
 def fosc_course(
-    runs: Sequence[Counted], scale: Scale, n: int, last: int, *, span: int, height: int, when: Mapping[str, str],
+    runs: Sequence[Counted],
+    scale: Scale,
+    n: int,
+    last: int,
+    *,
+    span: int,
+    height: int,
+    when: Mapping[str, str],
     thresholds: Mapping[int, np.ndarray],
-) -> View:  # fmt: skip
+) -> View:
     """The median and the 10 to 90 % band of one form of FOSC at every epoch; c_t as stairs where it has that unit."""
     name = f"course-{scale.measure}"
     data: list[dict[str, Any]] = []
@@ -73,13 +97,28 @@ def fosc_course(
         if k in thresholds:
             c_t = thresholds[k]
             stairs = np.where(np.isnan(c_t), np.nan, scale.position(c_t))
-            data.append(line(epochs, _listed(stairs), f"@s{k}", "solid", 1.2, meta=k) | {"line": {"color": f"@s{k}", "width": 1.2, "shape": "hvh"}})
+            data.append(
+                line(epochs, _listed(stairs), f"@s{k}", "solid", 1.2, meta=k)
+                | {"line": {"color": f"@s{k}", "width": 1.2, "shape": "hvh"}}
+            )
             seen.append(stairs)
     upright = laid(scale, upright=True, room=8) | {"range": list(_decades(scale, seen)), "fixedrange": True}
     frame = layout(epoch_axis(last), upright, left=58)
     title = "How does FOSC move? Median, 10–90 %" + (", c_t" if thresholds else "")
-    return View(name, title, span, height, slot="course", when=when, fig={"data": data, "layout": frame},
-                moves=[_CURSOR, *moves], notes=notes, arrays=arrays, seek=True, colors=_colors((r.k, r.series) for r in runs))  # fmt: skip
+    return View(
+        name,
+        title,
+        span,
+        height,
+        slot="course",
+        when=when,
+        fig={"data": data, "layout": frame},
+        moves=[_CURSOR, *moves],
+        notes=notes,
+        arrays=arrays,
+        seek=True,
+        colors=_colors((r.k, r.series) for r in runs),
+    )
 
 
 def marked(view: View, broken: Mapping[int, int]) -> View:
@@ -87,13 +126,32 @@ def marked(view: View, broken: Mapping[int, int]) -> View:
     if not broken or view.fig is None:
         return view
     rules = [
-        {"type": "line", "x0": e, "x1": e, "y0": 0, "y1": 1, "yref": "y domain", "xref": "x", "line": {"color": "@alarm", "width": 1.5, "dash": "dot"}}
+        {
+            "type": "line",
+            "x0": e,
+            "x1": e,
+            "y0": 0,
+            "y1": 1,
+            "yref": "y domain",
+            "xref": "x",
+            "line": {"color": "@alarm", "width": 1.5, "dash": "dot"},
+        }
         for e in sorted(set(broken.values()))
-    ]  # fmt: skip
+    ]
     words = [
-        {"text": "NaN", "x": r["x0"], "y": 1, "yref": "y domain", "xref": "x", "showarrow": False, "xanchor": "left",
-         "yanchor": "top", "font": {"size": 11, "color": "@alarm"}} for r in rules
-    ]  # fmt: skip
+        {
+            "text": "NaN",
+            "x": r["x0"],
+            "y": 1,
+            "yref": "y domain",
+            "xref": "x",
+            "showarrow": False,
+            "xanchor": "left",
+            "yanchor": "top",
+            "font": {"size": 11, "color": "@alarm"},
+        }
+        for r in rules
+    ]
     frame = dict(view.fig["layout"])
     frame["shapes"] = [*frame.get("shapes", []), *rules]
     frame["annotations"] = [*frame.get("annotations", []), *words]

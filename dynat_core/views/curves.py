@@ -1,8 +1,8 @@
-"""What an attack did step by step, as curves over one x axis: slope left, loss, margin, probabilities."""
+"""What an attack did step by step, as curves over one x axis: slope left, loss, margin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from dynat_core.trajectories import Trajectory
 from dynat_core.views.base import Note, Series, View, padded
 from dynat_core.views.figures import axis, layout, line
-from dynat_core.views.pictures import class_name, held
+from dynat_core.views.pictures import held
 from dynat_core.views.words import number, raised
 
 FORMS = (("box", "box"), ("paper", "paper"))
@@ -49,7 +49,7 @@ def step_axis(n: int, **more: Any) -> dict[str, Any]:
 
 
 def relative_top(highest: float) -> float:
-    """The end of a relative FOSC axis: 1, as far as the middle of the set, unless more was seen; 2 is the most there is."""
+    """The end of a relative FOSC axis: 1, as far as the middle of the set, unless more was seen; 2 is the most."""
     return next(end + 0.04 for end in (1.0, 1.5, 2.0) if highest <= end + 0.04 or end == 2.0)
 
 
@@ -64,15 +64,21 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
     for p in paths:
         steps, look = list(range(len(p.path.z))), {"color": p.color, "dash": p.series.dash}
         relative, fosc, reach = p.relative(form), p.fosc(form), _reach(p)
-        data.append(line(steps, _listed(relative), **look, width=2.6, meta=p.k))
-        data.append(line(steps, _listed(low(reach)), "@muted", p.series.dash, 1.4, meta=p.k, yaxis="y2"))
-        data.append(line(steps, _listed(low(p.fosc(other))), **look, width=0.9, meta=p.k, yaxis="y2"))
-        data.append(line(steps, _listed(low(fosc)), **look, width=2.6, meta=p.k, yaxis="y2"))
-        for name, values, y, color in (("relative", relative, "y", p.color), ("fosc", low(fosc), "y2", p.color), ("reach", low(reach), "y2", "@muted")):
+        data.append(line(steps, listed(relative), **look, width=2.6, meta=p.k))
+        data.append(line(steps, listed(low(reach)), "@muted", p.series.dash, 1.4, meta=p.k, yaxis="y2"))
+        data.append(line(steps, listed(low(p.fosc(other))), **look, width=0.9, meta=p.k, yaxis="y2"))
+        data.append(line(steps, listed(low(fosc)), **look, width=2.6, meta=p.k, yaxis="y2"))
+        for name, values, y, color in (
+            ("relative", relative, "y", p.color),
+            ("fosc", low(fosc), "y2", p.color),
+            ("reach", low(reach), "y2", "@muted"),
+        ):
             arrays[f"{name}-{form}-{p.k}"] = padded(values.astype(np.float32), n)
             moves.append({"kind": "dot", "arr": f"{name}-{form}-{p.k}", "color": color, "series": p.k, "y": y})
-        said = [f"relative {number(r)}, {form} {number(c)}, gradient {number(g)}"
-                for r, c, g in zip(relative, fosc, p.path.gradient_l1.astype(float), strict=True)]  # fmt: skip
+        said = [
+            f"relative {number(r)}, {form} {number(c)}, gradient {number(g)}"
+            for r, c, g in zip(relative, fosc, p.path.gradient_l1.astype(float), strict=True)
+        ]
         notes.append(Note(held(said, n), p.k))
     if form == "box":
         moves.append({"kind": "level", "form": "relative", "color": "@ink", "dash": "dot", "y": "y", "label": "c"})
@@ -80,21 +86,55 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
     seen = np.concatenate([p.relative(form) for p in paths])
     top = relative_top(float(np.nanmax(seen, initial=0)))
     own = "box" if form == "box" else "paper's"
-    upper = axis(f"relative FOSC,<br>{own} form (no unit)", (-0.03 * top, top), domain=[0.55, 1], nticks=5, fixedrange=True)
-    lower = axis(f"FOSC, {own} form<br>(loss units, nats)", span, domain=[0, 0.43], anchor="x", fixedrange=True,
-                 tickmode="array", tickvals=[t for t, _ in ticks], ticktext=[w for _, w in ticks])  # fmt: skip
+    upper = axis(
+        f"relative FOSC,<br>{own} form (no unit)", (-0.03 * top, top), domain=[0.55, 1], nticks=5, fixedrange=True
+    )
+    lower = axis(
+        f"FOSC, {own} form<br>(loss units, nats)",
+        span,
+        domain=[0, 0.43],
+        anchor="x",
+        fixedrange=True,
+        tickmode="array",
+        tickvals=[t for t, _ in ticks],
+        ticktext=[w for _, w in ticks],
+    )
     words = f"thick: {own} FOSC, thin: {'paper’s' if form == 'box' else 'box'}, grey: eps × gradient norm"
-    legend = {"text": words, "x": 1, "xref": "paper", "y": 0.44, "yref": "paper", "xanchor": "right", "yanchor": "bottom",
-              "showarrow": False, "font": {"size": 11, "color": "@muted"}}  # fmt: skip
+    legend = {
+        "text": words,
+        "x": 1,
+        "xref": "paper",
+        "y": 0.44,
+        "yref": "paper",
+        "xanchor": "right",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11, "color": "@muted"},
+    }
     frame = layout(step_axis(n, anchor="y2"), upper, left=70, yaxis2=lower, annotations=[legend])
-    return View(f"slope-{form}", "How much slope is left, and does FOSC rise with the gradient?", 12, height, block, "slope", {"form": form},
-                fig={"data": data, "layout": frame}, moves=moves, notes=notes, seek=True, arrays=arrays, colors=colors(paths))  # fmt: skip
+    return View(
+        f"slope-{form}",
+        "How much slope is left, and does FOSC rise with the gradient?",
+        12,
+        height,
+        block,
+        "slope",
+        {"form": form},
+        fig={"data": data, "layout": frame},
+        moves=moves,
+        notes=notes,
+        seek=True,
+        arrays=arrays,
+        colors=colors(paths),
+    )
 
 
 def loss(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
     """The loss the attack climbs."""
     top = max(float(np.nanmax(p.path.loss, initial=0.1)) for p in paths) * 1.08
-    return _curve("loss", "How high is the loss?", "loss (nats)", paths, n, lambda t: t.loss, (0, top), span, block, height)
+    return _curve(
+        "loss", "How high is the loss?", "loss (nats)", paths, n, lambda t: t.loss, (0, top), span, block, height
+    )
 
 
 def margin(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
@@ -102,88 +142,88 @@ def margin(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int
     every = np.concatenate([p.path.margin for p in paths])
     low, high = min(float(np.nanmin(every)), 0.0), max(float(np.nanmax(every)), 0.0)
     room = 0.1 * ((high - low) or 1)
-    view = _curve("margin", "Is it fooled?", "margin (logits), 0 = fooled", paths, n, lambda t: t.margin, (low - room, high + room), span, block, height)
+    view = _curve(
+        "margin",
+        "Is it fooled?",
+        "margin (logits), 0 = fooled",
+        paths,
+        n,
+        lambda t: t.margin,
+        (low - room, high + room),
+        span,
+        block,
+        height,
+    )
     assert view.fig is not None
     frame = dict(view.fig["layout"])
-    zero = {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": 0, "y1": 0, "line": {"color": "@muted", "width": 1}, "layer": "below"}
+    zero = {
+        "type": "line",
+        "x0": 0,
+        "x1": 1,
+        "xref": "x domain",
+        "y0": 0,
+        "y1": 0,
+        "line": {"color": "@muted", "width": 1},
+        "layer": "below",
+    }
     frame["shapes"] = [zero]
     return View(**{**vars(view), "fig": {**view.fig, "layout": frame}})
-
-
-def probabilities(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
-    """The probability of each class, the true one outlined; two models stand side by side in each class."""
-    first = paths[0].path
-    classes = [class_name(first, k) for k in range(first.logits.shape[1])]
-    arrays, moves, notes = {}, [], []
-    width = 0.84 / len(paths)
-    for at, p in enumerate(paths):
-        boxes = [[round(k - 0.42 + at * width, 3), round(k - 0.42 + (at + 1) * width - 0.02, 3)] for k in range(len(classes))]
-        arrays[f"probabilities-{p.k}"] = padded(p.path.probabilities.astype(np.float32), n)
-        moves.append({"kind": "bars", "arr": f"probabilities-{p.k}", "boxes": boxes, "color": p.color, "series": p.k})
-        said = [f"true class {number(100 * float(q))} %" for q in p.path.probabilities[:, first.label]]
-        notes.append(Note(held(said, n), p.k))
-    outline = {"type": "rect", "x0": first.label - 0.48, "x1": first.label + 0.48, "y0": 0, "y1": 1, "line": {"color": "@ink", "width": 1.4}}
-    long = max(map(len, classes)) > 3
-    across = axis("class; the true one is outlined", (-0.6, len(classes) - 0.4), fixedrange=True, showgrid=False, tickmode="array",
-                  tickvals=list(range(len(classes))), ticktext=classes) | {"tickangle": -40 if long else 0}  # fmt: skip
-    frame = layout(across, axis("probability", (0, 1.03), fixedrange=True, tickformat=".0%", nticks=4), shapes=[outline])
-    if long:
-        frame["margin"] = {**frame["margin"], "b": 74}
-    return View("probabilities", "What does the model say?", span, height + (30 if long else 0), block, fig={"data": [], "layout": frame},
-                moves=moves, notes=notes, arrays=arrays, colors=colors(paths))  # fmt: skip
-
-
-def plane(surface: Mapping[str, np.ndarray], path: Drawn, n: int, *, span: int, block: str, height: int) -> View:
-    """The loss on a plane through the attack; the path is projected onto it, its dots grow with the step.
-
-    surface: loss, margin (r, r) with rows along the second axis, axis (r,), path (K+1, 2), all lengths in eps.
-    """
-    at = [round(float(v), 4) for v in surface["axis"]]
-    heights = np.asarray(surface["loss"], dtype=np.float64)
-    data = [{
-        "type": "heatmap", "x": at, "y": at, "z": [_listed(row) for row in heights], "hoverinfo": "text", "zsmooth": "best",
-        "hovertemplate": "loss %{z:.3g} nats<extra></extra>", "colorscale": "Cividis",
-        "colorbar": {"title": {"text": "loss (nats)", "side": "right", "font": {"size": 11}}, "thickness": 10, "tickfont": {"size": 10}, "outlinewidth": 0},
-    }]  # fmt: skip
-    edge = np.asarray(surface["margin"], dtype=np.float64)
-    if np.nanmin(edge) < 0 < np.nanmax(edge):
-        border = {"coloring": "none", "start": 0, "end": 0, "size": 1, "showlabels": False}
-        data.append({"type": "contour", "x": at, "y": at, "z": [_listed(row) for row in edge], "contours": border, "hoverinfo": "skip",
-                     "line": {"color": "#ffffff", "width": 1.5, "dash": "dot"}, "showscale": False})  # fmt: skip
-    points = padded(np.asarray(surface["path"], dtype=np.float32), n)
-    frame = layout(
-        axis("towards the end of the path (eps)", (at[0], at[-1]), showgrid=False),
-        axis("across, as the first step went (eps)", (at[0], at[-1]), showgrid=False), left=56, hovermode="closest",
-    )  # fmt: skip
-    frame["margin"] = {**frame["margin"], "r": 74}
-    note = Note(["a slice: the path is projected onto it; dotted: where it is fooled"] * n)
-    return View("plane", "Where does the path go?", span, height, block, fig={"data": data, "layout": frame}, notes=[note],
-                moves=[{"kind": "trail", "arr": "plane-path", "color": "@path"}], arrays={"plane-path": points}, colors=colors([path]))  # fmt: skip
 
 
 def colors(paths: Sequence[Drawn]) -> dict[str, tuple[str, str]]:
     return {f"s{p.k}": p.series.color for p in paths}
 
 
-def _curve(name: str, title: str, words: str, paths: Sequence[Drawn], n: int, values: Callable[[Trajectory], np.ndarray],
-           span: tuple[float, float], columns: int, block: str, height: int) -> View:  # fmt: skip
+def _curve(
+    name: str,
+    title: str,
+    words: str,
+    paths: Sequence[Drawn],
+    n: int,
+    values: Callable[[Trajectory], np.ndarray],
+    span: tuple[float, float],
+    columns: int,
+    block: str,
+    height: int,
+) -> View:
     """One curve a path with a dot at the cursor; a cross marks the first step at which the model is fooled."""
     data: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = [{"kind": "rule", "color": "@ink"}]
     arrays, notes = {}, []
     for p in paths:
         curve, first = values(p.path).astype(np.float64), p.path.steps_to_fool
-        data.append(line(list(range(len(curve))), _listed(curve), p.color, p.series.dash, 2.4, meta=p.k))
+        data.append(line(list(range(len(curve))), listed(curve), p.color, p.series.dash, 2.4, meta=p.k))
         if first is not None:
             cross = {"symbol": "x", "size": 10, "color": p.color, "line": {"width": 1, "color": "@ink"}}
-            data.append({"type": "scatter", "mode": "markers", "x": [first], "y": _listed(curve[first : first + 1]), "marker": cross, "meta": p.k,
-                         "hovertemplate": f"first fooled at step {first}<extra></extra>", "cliponaxis": False})  # fmt: skip
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "x": [first],
+                    "y": listed(curve[first : first + 1]),
+                    "marker": cross,
+                    "meta": p.k,
+                    "hovertemplate": f"first fooled at step {first}<extra></extra>",
+                    "cliponaxis": False,
+                }
+            )
         arrays[f"{name}-{p.k}"] = padded(curve.astype(np.float32), n)
         moves.append({"kind": "dot", "arr": f"{name}-{p.k}", "color": p.color, "series": p.k})
         notes.append(Note(held([number(v) for v in curve], n), p.k))
     frame = layout(step_axis(n), axis(words, span, nticks=5, fixedrange=True), left=54, hovermode="closest")
-    return View(name, title, columns, height, block, fig={"data": data, "layout": frame}, moves=moves, notes=notes, seek=True,
-                arrays=arrays, colors=colors(paths))  # fmt: skip
+    return View(
+        name,
+        title,
+        columns,
+        height,
+        block,
+        fig={"data": data, "layout": frame},
+        moves=moves,
+        notes=notes,
+        seek=True,
+        arrays=arrays,
+        colors=colors(paths),
+    )
 
 
 def _reach(p: Drawn) -> np.ndarray:
@@ -191,8 +231,10 @@ def _reach(p: Drawn) -> np.ndarray:
     return float(p.path.settings["eps"]) * p.path.gradient_l1.astype(np.float64)
 
 
-def _log_axis(curves: Sequence[np.ndarray]) -> tuple[Callable[[np.ndarray], np.ndarray], list[tuple[float, str]], tuple[float, float]]:
-    """Decades that hold all curves, at most six of them; below stands zero. Returns (values -> positions, ticks, span)."""
+def _log_axis(
+    curves: Sequence[np.ndarray],
+) -> tuple[Callable[[np.ndarray], np.ndarray], list[tuple[float, str]], tuple[float, float]]:
+    """Decades that hold all curves, at most six; below stands zero. Returns (values -> positions, ticks, span)."""
     every = np.concatenate(curves)
     positive = every[np.isfinite(every) & (every > 0)]
     top = int(np.ceil(np.log10(positive.max()))) if len(positive) else 0
@@ -207,9 +249,11 @@ def _log_axis(curves: Sequence[np.ndarray]) -> tuple[Callable[[np.ndarray], np.n
         return np.where(np.isnan(values), np.nan, np.where(values < 10.0**bottom, shelf, laid))
 
     every_nth = 1 if top - bottom <= 3 else 2
-    ticks = [(float(p), f"10{raised(p)}" if not -3 < p < 3 else f"{10.0**p:g}") for p in range(top, bottom - 1, -every_nth)]
+    ticks = [
+        (float(p), f"10{raised(p)}" if not -3 < p < 3 else f"{10.0**p:g}") for p in range(top, bottom - 1, -every_nth)
+    ]
     return place, [*ticks, *([(shelf, "0")] if none else [])], ((shelf - 0.2) if none else bottom - 0.08, top + 0.08)
 
 
-def _listed(values: np.ndarray) -> list[float | None]:
+def listed(values: np.ndarray) -> list[float | None]:
     return [round(float(v), 5) if np.isfinite(v) else None for v in values]

@@ -41,8 +41,8 @@ class Place:
 
 
 def quantiles(measure: str, counts: np.ndarray, q: float) -> np.ndarray:
-    """The `q` quantile of each row of recorded counts (E, entries), (E,): NaN for an empty row, 0 where it lies in the zero
-    bin of a logarithmic measure (its upper edge, which `quantile` gives, would claim more than was counted)."""
+    """The `q` quantile of each row of recorded counts (E, entries), (E,): NaN for an empty row, 0 where it lies in the
+    zero bin of a logarithmic measure (its upper edge, which `quantile` gives, would claim more than was counted)."""
     values = np.array([quantile(measure, row, q) for row in counts], dtype=np.float64)
     return values if measure in ("margin", "steps", "gradients") else np.where(values <= BINS[measure][0], 0.0, values)
 
@@ -91,9 +91,13 @@ def distribution(
             texts = [f"{t}, c_t {number(c)}" for t, c in zip(texts or [], c_t, strict=True)]
         notes.append(Note(_held(texts or [""] * n, n), run.k))
     common = {
-        "title": place.title, "span": place.span, "height": place.height, "slot": place.slot, "notes": notes,
+        "title": place.title,
+        "span": place.span,
+        "height": place.height,
+        "slot": place.slot,
+        "notes": notes,
         "colors": {f"s{run.k}": run.series.color for run in runs},
-    }  # fmt: skip
+    }
     counts = {run.k: f"{name}-{run.k}" for run in runs}
     bins = Bins(scale, counts)
     across = laid(scale, room=place.room)
@@ -101,18 +105,38 @@ def distribution(
     stair = {"stair": True} if scale.measure in ("gradients", "steps") else {}
     smooth = [m | {"kind": "ecdf"} | stair if m["kind"] == "bars" else m for m in moves]
     return [
-        View(f"{name}-histogram", fig={"data": [], "layout": layout(across, share_axis("share of images", ceiling))},
-             moves=moves, bins=bins, arrays=arrays, when={**place.when, "kind": "histogram"}, **common),
-        View(f"{name}-ecdf", fig={"data": [], "layout": layout(across, share_axis("share at or below", 1.02))},
-             moves=smooth, bins=bins, arrays=arrays, when={**place.when, "kind": "ecdf"}, **common),
+        View(
+            f"{name}-histogram",
+            fig={"data": [], "layout": layout(across, share_axis("share of images", ceiling))},
+            moves=moves,
+            bins=bins,
+            arrays=arrays,
+            when={**place.when, "kind": "histogram"},
+            **common,
+        ),
+        View(
+            f"{name}-ecdf",
+            fig={"data": [], "layout": layout(across, share_axis("share at or below", 1.02))},
+            moves=smooth,
+            bins=bins,
+            arrays=arrays,
+            when={**place.when, "kind": "ecdf"},
+            **common,
+        ),
         _heatmap(name, place, scale, runs, last, arrays, bins, common),
-    ]  # fmt: skip
+    ]
 
 
 def _heatmap(
-    name: str, place: Place, scale: Scale, runs: Sequence[Counted], last: int, arrays: Mapping[str, np.ndarray],
-    bins: Bins, common: Mapping,
-) -> View:  # fmt: skip
+    name: str,
+    place: Place,
+    scale: Scale,
+    runs: Sequence[Counted],
+    last: int,
+    arrays: Mapping[str, np.ndarray],
+    bins: Bins,
+    common: Mapping,
+) -> View:
     """All epochs at once, one panel a run side by side, the cursor as a line in each."""
     cuts, rows = _rows(scale)
     axes, data, moves, fills, names = {}, [], [], [], []
@@ -122,21 +146,50 @@ def _heatmap(
         domain = [at * width + (gap / 2 if at else 0), (at + 1) * width - (gap / 2 if at < len(runs) - 1 else 0)]
         axes[x.replace("x", "xaxis")] = epoch_axis(last, domain=domain, anchor="y", fixedrange=True)
         ramp = [[0, f"@s{run.k}/0"], [0.08, f"@s{run.k}/0.3"], [0.3, f"@s{run.k}/0.65"], [1, f"@s{run.k}/1"]]
-        data.append({
-            "type": "heatmap", "xaxis": x, "yaxis": "y", "x": [], "y": cuts, "z": [], "colorscale": ramp, "showscale": False,
-            "zmin": 0, "hoverinfo": "skip", "meta": run.k,
-        })  # fmt: skip
+        data.append(
+            {
+                "type": "heatmap",
+                "xaxis": x,
+                "yaxis": "y",
+                "x": [],
+                "y": cuts,
+                "z": [],
+                "colorscale": ramp,
+                "showscale": False,
+                "zmin": 0,
+                "hoverinfo": "skip",
+                "meta": run.k,
+            }
+        )
         fills.append({"trace": at, "arr": f"{name}-{run.k}", "rows": rows, "until": len(run.counts)})
         moves.append({"kind": "rule", "color": "@ink", "x": x})
-        names.append({
-            "text": run.series.name, "x": domain[0], "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left",
-            "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": f"@s{run.k}"},
-        })  # fmt: skip
+        names.append(
+            {
+                "text": run.series.name,
+                "x": domain[0],
+                "y": 1,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 11, "color": f"@s{run.k}"},
+            }
+        )
     upright = laid(scale, upright=True, room=7 if place.height < 260 else 9)
     upright["title"] = {**upright["title"], "text": _UPRIGHT.get(scale.measure, scale.title)}
     frame = layout(axes.pop("xaxis", epoch_axis(last)), upright, left=58, top=22, annotations=names, **axes)
-    return View(f"{name}-heatmap", fig={"data": data, "layout": frame}, moves=moves, fills=fills, seek=True,
-                bins=Bins(**{**vars(bins), "along": "y"}), arrays=arrays, when={**place.when, "kind": "heatmap"}, **common)  # fmt: skip
+    return View(
+        f"{name}-heatmap",
+        fig={"data": data, "layout": frame},
+        moves=moves,
+        fills=fills,
+        seek=True,
+        bins=Bins(**{**vars(bins), "along": "y"}),
+        arrays=arrays,
+        when={**place.when, "kind": "heatmap"},
+        **common,
+    )
 
 
 def _rows(scale: Scale) -> tuple[list[float], list[int]]:
@@ -152,7 +205,7 @@ def _rows(scale: Scale) -> tuple[list[float], list[int]]:
 
 
 def small(counts: np.ndarray) -> np.ndarray:
-    """Counts in the smallest type that travels: uint16 where they fit, else float32 (whole numbers up to 16.7 million)."""
+    """Counts in the smallest type that travels: uint16 where they fit, else float32 (exact up to 16.7 million)."""
     return counts.astype(np.uint16 if counts.max(initial=0) < 65536 else np.float32)
 
 

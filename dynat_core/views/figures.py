@@ -58,7 +58,9 @@ def share_axis(title: str, top: float) -> dict[str, Any]:
     return axis(title, (0, top), fixedrange=True, tickformat=".0%", nticks=5, rangemode="tozero")
 
 
-def band(x: Sequence[float], low: Sequence[float | None], high: Sequence[float | None], color: str, **more: Any) -> list[dict[str, Any]]:
+def band(
+    x: Sequence[float], low: Sequence[float | None], high: Sequence[float | None], color: str, **more: Any
+) -> list[dict[str, Any]]:
     """The area between two curves as two traces; None (nothing measured) breaks it."""
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "type": "scatter", "x": list(x)}
     return [
@@ -67,7 +69,9 @@ def band(x: Sequence[float], low: Sequence[float | None], high: Sequence[float |
     ]
 
 
-def line(x: Sequence[float], y: Sequence[float | None], color: str, dash: str, width: float = 2.2, **more: Any) -> dict[str, Any]:
+def line(
+    x: Sequence[float], y: Sequence[float | None], color: str, dash: str, width: float = 2.2, **more: Any
+) -> dict[str, Any]:
     """A curve in a series' colour and dash; a lone point shows as a dot."""
     mode = "lines+markers" if sum(v is not None for v in y) == 1 else "lines"
     style = {"line": {"color": color, "dash": dash, "width": width}, "marker": {"color": color, "size": 6}}

@@ -11,7 +11,7 @@ import numpy as np
 from dynat_core.trajectories import Trajectory
 from dynat_core.views import pictures
 from dynat_core.views.base import Note, Scene, View, Words, padded, styled
-from dynat_core.views.curves import relative_top, step_axis
+from dynat_core.views.curves import listed, relative_top, step_axis
 from dynat_core.views.figures import axis, band, layout, line
 from dynat_core.views.pictures import class_name, held
 from dynat_core.views.words import number, percent
@@ -27,7 +27,7 @@ class NamedPaths:
 
 
 def overview(models: Sequence[NamedPaths], image: Trajectory | None = None, image_of: str = "") -> Scene:
-    """Return the scene of the overview: medians and 10 to 90 % bands by step, and one image's pictures under the same cursor.
+    """Return the scene of the overview: medians and 10 to 90 % bands by step, and one image under the same cursor.
 
     image: the path that is shown as pictures; image_of: the name of its model.
     """
@@ -47,17 +47,19 @@ def overview(models: Sequence[NamedPaths], image: Trajectory | None = None, imag
         views.append(_numbers(image, n, image_of))
     words = [Words([_words(models, spread, k) for k in range(n)])]
     labels = [f"step {k} of {n - 1}" for k in range(n)]
-    return Scene(n, "step", views, series, words, labels, max(n - 1, 0), blocks=blocks, empty="No attack paths are recorded yet.")
+    return Scene(
+        n, "step", views, series, words, labels, max(n - 1, 0), blocks=blocks, empty="No attack paths are recorded yet."
+    )
 
 
 def _left(models: Sequence[NamedPaths], series: Sequence[Any], spread: Sequence[np.ndarray], n: int) -> View:
     data: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = [{"kind": "rule", "color": "@ink"}]
     arrays, notes = {}, []
-    for k, (model, (low, middle, high)) in enumerate(zip(models, spread, strict=True)):
+    for k, (low, middle, high) in enumerate(spread):
         steps = list(range(len(middle)))
-        data += band(steps, *([round(float(v), 4) for v in values] for values in (low, high)), f"@s{k}", meta=k)
-        data.append(line(steps, [round(float(v), 4) for v in middle], f"@s{k}", series[k].dash, 2.8, meta=k))
+        data += band(steps, listed(low), listed(high), f"@s{k}", meta=k)
+        data.append(line(steps, listed(middle), f"@s{k}", series[k].dash, 2.8, meta=k))
         arrays[f"left-{k}"] = padded(middle.astype(np.float32), n)
         moves.append({"kind": "dot", "arr": f"left-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note(held([f"median {number(float(m))}" for m in middle], n), k))
@@ -65,10 +67,32 @@ def _left(models: Sequence[NamedPaths], series: Sequence[Any], spread: Sequence[
     upright = axis("relative FOSC, box form (no unit)", (-0.02, highest), nticks=6, fixedrange=True)
     count = f"{len(models[0].relative_fosc):,} images, " if models else ""
     frame = layout(step_axis(max(n, 2)), upright, left=54)
-    frame["annotations"] = [{"text": f"{count}line: median, band: 10 to 90 %", "x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right",
-                             "yanchor": "top", "showarrow": False, "font": {"size": 11, "color": "@muted"}}]  # fmt: skip
-    return View("left", "How much slope is left after k steps?", 12, 300, "curve", fig={"data": data, "layout": frame}, moves=moves,
-                notes=notes, seek=True, arrays=arrays, colors={f"s{k}": s.color for k, s in enumerate(series)})  # fmt: skip
+    frame["annotations"] = [
+        {
+            "text": f"{count}line: median, band: 10 to 90 %",
+            "x": 1,
+            "y": 1,
+            "xref": "paper",
+            "yref": "paper",
+            "xanchor": "right",
+            "yanchor": "top",
+            "showarrow": False,
+            "font": {"size": 11, "color": "@muted"},
+        }
+    ]
+    return View(
+        "left",
+        "How much slope is left after k steps?",
+        12,
+        300,
+        "curve",
+        fig={"data": data, "layout": frame},
+        moves=moves,
+        notes=notes,
+        seek=True,
+        arrays=arrays,
+        colors={f"s{k}": s.color for k, s in enumerate(series)},
+    )
 
 
 def _numbers(image: Trajectory, n: int, image_of: str) -> View:
@@ -76,14 +100,18 @@ def _numbers(image: Trajectory, n: int, image_of: str) -> View:
     for k in range(len(image.z)):
         best = int(image.predicted[k])
         fooled = f" instead of {class_name(image, image.label)}" if best != image.label else ""
-        lines.append(f"says {class_name(image, best)}{fooled}: {percent(float(image.probabilities[k, best]))}, loss {number(float(image.loss[k]))}, "
-                     f"relative FOSC {number(float(image.relative_fosc[k]))}")  # fmt: skip
+        says = f"says {class_name(image, best)}{fooled}: {percent(float(image.probabilities[k, best]))}"
+        left = float(image.relative_fosc[k])
+        lines.append(f"{says}, loss {number(float(image.loss[k]))}, relative FOSC {number(left)}")
     title = f"{image_of} at this step" if image_of else "The model at this step"
     return View("numbers", title, 12, block="image", text="", notes=[Note(held(lines, n))])
 
 
 def _words(models: Sequence[NamedPaths], spread: Sequence[np.ndarray], k: int) -> list[str]:
     head = f"After {k} step{'s' if k != 1 else ''}:" if k else "Before the first step:"
-    said = [f"{m.name}: half of the images have less than {number(float(s[1][min(k, s.shape[1] - 1)]))} of relative FOSC left."
-            for m, s in zip(models, spread, strict=True)]  # fmt: skip
+    left = [number(float(s[1][min(k, s.shape[1] - 1)])) for s in spread]
+    said = [
+        f"{m.name}: half of the images have less than {x} of relative FOSC left."
+        for m, x in zip(models, left, strict=True)
+    ]
     return [head, *said]

@@ -26,7 +26,7 @@ def now(path: Trajectory, n: int, *, span: int, block: str) -> View:
 
 
 def perturbation(path: Trajectory, n: int, *, span: int, block: str, times: float | None = None) -> View:
-    """The signed change of each pixel, averaged over colours; in units of eps, or with `times` in pixels and enlarged."""
+    """The signed change of each pixel, averaged over colours; in eps, or with `times` in pixels and enlarged."""
     delta = path.delta.mean(axis=1)
     name, eps = "change", float(path.settings["eps"])
     if times is not None:
@@ -53,12 +53,14 @@ def slope(path: Trajectory, n: int, form: str, *, span: int, block: str) -> View
     total = path.fosc if form == "box" else path.fosc_paper
     top = float(maps.max()) if np.isfinite(maps).all() and maps.max() > 0 else 1.0
     note = Note(held([f"sums to {number(float(t))}" for t in total], n))
-    view = _view(f"map-{form}", title, padded(to_bytes(maps, 0, top), n), "amount", span, block, [note], ("0", "", number(top)))
+    view = _view(
+        f"map-{form}", title, padded(to_bytes(maps, 0, top), n), "amount", span, block, [note], ("0", "", number(top))
+    )
     return View(**{**vars(view), "slot": "map", "when": when})
 
 
 def paper_map(path: Trajectory) -> np.ndarray:
-    """(K+1,H,W) the terms eps |g_i| - delta_i g_i of the paper's closed form, summed over channels: none is negative."""
+    """(K+1,H,W) terms eps |g_i| - delta_i g_i of the paper's closed form, summed over channels; none is negative."""
     return (path.settings["eps"] * np.abs(path.grad) - path.delta * path.grad).sum(axis=1)
 
 
@@ -67,8 +69,16 @@ def held(texts: Sequence[str], n: int) -> list[str]:
     return [*texts, *([texts[-1]] * (n - len(texts)))]
 
 
-def _view(name: str, title: str, frames: np.ndarray, colors: str, span: int, block: str, notes: Sequence[Note],
-          key: tuple[str, str, str] | None = None) -> View:  # fmt: skip
+def _view(
+    name: str,
+    title: str,
+    frames: np.ndarray,
+    colors: str,
+    span: int,
+    block: str,
+    notes: Sequence[Note],
+    key: tuple[str, str, str] | None = None,
+) -> View:
     size = (int(frames.shape[1]), int(frames.shape[2]))
     picture = Picture(name, size, colors, key)
     return View(name, title, span, block=block, picture=picture, notes=notes, arrays={name: frames})

@@ -18,7 +18,11 @@ def table(name: str) -> np.ndarray:
     """Return the ramp as (256, 3) uint8."""
     anchors = np.array([[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in RAMPS[name]], dtype=np.float64)
     at = np.linspace(0, len(anchors) - 1, 256)
-    return np.stack([np.interp(at, np.arange(len(anchors)), anchors[:, k]) for k in range(3)], axis=1).round().astype(np.uint8)
+    return (
+        np.stack([np.interp(at, np.arange(len(anchors)), anchors[:, k]) for k in range(3)], axis=1)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:

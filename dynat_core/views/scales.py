@@ -15,7 +15,10 @@ import numpy as np
 from dynat_core.histograms import BINS, PER_DECADE
 from dynat_core.views.words import number, raised
 
-_ASIDE = (0.2, 0.55)  # the zero bin and the off-scale bin stand this far (near, far edge) from the scale's ends
+_ASIDE: tuple[float, float] = (
+    0.2,
+    0.55,
+)  # the zero bin and the off-scale bin stand this far (near, far edge) from the scale's ends
 _MARGIN_UNIT = 0.435  # margins are laid out as asinh(margin / this): linear near 0, logarithmic further out
 
 TITLES = {
@@ -29,9 +32,14 @@ TITLES = {
     "steps": "PGD steps taken before stopping",
 }
 SHORT = {
-    "relative_fosc": "relative FOSC", "fosc": "box FOSC", "fosc_paper": "paper FOSC", "loss": "loss", "margin": "margin",
-    "gradients": "gradients", "steps": "steps",
-}  # fmt: skip
+    "relative_fosc": "relative FOSC",
+    "fosc": "box FOSC",
+    "fosc_paper": "paper FOSC",
+    "loss": "loss",
+    "margin": "margin",
+    "gradients": "gradients",
+    "steps": "steps",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,9 @@ class Scale:
 
     def group(self, counts: np.ndarray) -> np.ndarray:
         """Recorded counts (E, entries) -> display counts (E, bins)."""
-        below = np.concatenate([np.zeros((len(counts), 1), counts.dtype), np.cumsum(counts, axis=1, dtype=counts.dtype)], axis=1)
+        below = np.concatenate(
+            [np.zeros((len(counts), 1), counts.dtype), np.cumsum(counts, axis=1, dtype=counts.dtype)], axis=1
+        )
         return below[:, self.takes[:, 1]] - below[:, self.takes[:, 0]]
 
     def position(self, values: np.ndarray | float) -> np.ndarray:
@@ -108,10 +118,13 @@ def scale(measure: str, most: int = 10, least: int = 1) -> Scale:
         return _counted(measure, least, most)
     if measure == "margin":
         return _margin()
-    bounds, join = {
-        "fosc": ((-6, 1), 2), "fosc_paper": ((-6, 1), 2), "relative_fosc": ((-4, None), 2), "loss": ((-6, 2), 4),
-    }[measure]  # fmt: skip
-    return _logarithmic(measure, *bounds, join)
+    first, last, join = {
+        "fosc": (-6, 1, 2),
+        "fosc_paper": (-6, 1, 2),
+        "relative_fosc": (-4, None, 2),
+        "loss": (-6, 2, 4),
+    }[measure]
+    return _logarithmic(measure, first, last, join)
 
 
 def _logarithmic(measure: str, first: int, last: int | None, join: int) -> Scale:

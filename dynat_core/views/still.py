@@ -1,4 +1,4 @@
-"""A view with the cursor at one place, as a plain plotly figure: for export, and the reference for the browser's drawing.
+"""A view with the cursor at one place, as a plain plotly figure: for export, and as reference for the browser.
 
 The moves, each a dict with `kind`, and where given `series`, `color` (token), `dash`, `x` and `y` (names of axes):
   bars   `arr` (n, bins) drawn in `boxes` [[left, right], ...] (default: those of the view's bins); with `share` the row
@@ -61,7 +61,7 @@ def shares(row: np.ndarray) -> np.ndarray:
 
 
 def heat(counts: np.ndarray, rows: list[int]) -> list[list[float | None]]:
-    """Counts (n, bins) as a heat map's z: one row for each of `rows` (a bin, or -1 for a gap), one column per position."""
+    """Counts (n, bins) as a heat map's z: a row for each of `rows` (a bin, or -1 for a gap), a column per position."""
     share = np.stack([shares(row) for row in counts])
     return [[None] * len(counts) if row < 0 else [v or None for v in share[:, row].round(5).tolist()] for row in rows]
 
@@ -97,7 +97,11 @@ def _bars(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> 
     if end is not None:
         path += f"L{end},0"
     line = {"color": move["color"], "width": 1.6, "dash": move.get("dash", "solid")}
-    return [{"type": "path", "path": path, "fillcolor": f"{move['color']}/0.25", "line": line, **_axes(move)}] if path else []
+    return (
+        [{"type": "path", "path": path, "fillcolor": f"{move['color']}/0.25", "line": line, **_axes(move)}]
+        if path
+        else []
+    )
 
 
 def _ecdf(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> list[dict[str, Any]]:
@@ -105,7 +109,11 @@ def _ecdf(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> 
     boxes = move["boxes"]
     path, before = f"M{boxes[0][0]},0", 0.0
     for (left, right), y in zip(boxes, reached.tolist(), strict=True):
-        path += f"L{(left + right) / 2},{before}L{(left + right) / 2},{y}L{right},{y}" if move.get("stair") else f"L{right},{y}"
+        path += (
+            f"L{(left + right) / 2},{before}L{(left + right) / 2},{y}L{right},{y}"
+            if move.get("stair")
+            else f"L{right},{y}"
+        )
         before = y
     line = {"color": move["color"], "width": 2, "dash": move.get("dash", "solid")}
     return [{"type": "path", "path": path, "line": line, **_axes(move)}]
@@ -145,7 +153,15 @@ def _level(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) ->
 def _circle(x: float, y: float, radius: float, move: Mapping[str, Any]) -> dict[str, Any]:
     size = {"x0": -radius, "x1": radius, "y0": -radius, "y1": radius, "xsizemode": "pixel", "ysizemode": "pixel"}
     line = {"color": "@ink", "width": 1}
-    return {"type": "circle", "xanchor": x, "yanchor": y, "fillcolor": move["color"], "line": line, **size, **_axes(move)}
+    return {
+        "type": "circle",
+        "xanchor": x,
+        "yanchor": y,
+        "fillcolor": move["color"],
+        "line": line,
+        **size,
+        **_axes(move),
+    }
 
 
 _DRAW = {"bars": _bars, "ecdf": _ecdf, "rule": _rule, "tick": _tick, "dot": _dot, "trail": _trail, "level": _level}

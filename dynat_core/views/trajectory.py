@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dynat_core.trajectories import Trajectory
-from dynat_core.views import curves, pictures
+from dynat_core.views import curves, pictures, plane
 from dynat_core.views.base import Key, Scene, Switch, Threshold, View, Words, styled
 from dynat_core.views.curves import Drawn
 from dynat_core.views.pictures import class_name
@@ -16,19 +16,25 @@ from dynat_core.views.words import number, percent
 
 _KEYS = (Key("ArrowUp", "previous image", "image-previous"), Key("ArrowDown", "next image", "image-next"))
 _ABOUT = (
-    "This answers for evaluation: the recorded attack, cut short. Training with another threshold would have led to another "
-    "model, which this does not show."
+    "This answers for evaluation: the recorded attack, cut short. Training with another threshold would have led to "
+    "another model, which this does not show."
 )
 
 
 def trajectory(
-    path: Trajectory, other: Trajectory | None = None, *, names: Sequence[str] = (), strategies: Sequence[str] = (),
-    surface: Mapping[str, np.ndarray] | None = None, form: str = "box", keys: Sequence[Key] | None = None,
-) -> Scene:  # fmt: skip
+    path: Trajectory,
+    other: Trajectory | None = None,
+    *,
+    names: Sequence[str] = (),
+    strategies: Sequence[str] = (),
+    surface: Mapping[str, np.ndarray] | None = None,
+    form: str = "box",
+    keys: Sequence[Key] | None = None,
+) -> Scene:
     """Return the scene of one image's path; the curves of `other` (another model, the same image) are laid over it.
 
-    names, strategies: of the one or two models; without them the run ids of the paths' settings are used. surface: the answer of
-    the loss-slice analysis. keys: the page's own keys; default up, down and, with two models, M.
+    names, strategies: of the one or two models; without them the run ids of the paths' settings are used. surface: the
+    answer of the loss-slice analysis. keys: the page's own keys; default up, down and, with two models, M.
     """
     found = [path] if other is None else [path, other]
     runs = [str(t.settings.get("run") or f"model {k + 1}") for k, t in enumerate(found)]
@@ -36,19 +42,20 @@ def trajectory(
     kinds = [*strategies, *(_strategy(run) for run in runs[len(strategies) :])][: len(found)]
     n = max(len(t.z) for t in found)
     series = [
-        replace(s, until=t.steps if len(t.z) < n else None) for s, t in zip(styled(list(zip(names, kinds, strict=True))), found, strict=True)
+        replace(s, until=t.steps if len(t.z) < n else None)
+        for s, t in zip(styled(list(zip(names, kinds, strict=True))), found, strict=True)
     ]
     drawn = [Drawn(k, s, t) for k, (s, t) in enumerate(zip(series, found, strict=True))]
     left = {"span": 6, "block": "pictures"}
     views = [pictures.clean(path, n, **left), pictures.now(path, n, **left), pictures.perturbation(path, n, **left)]
     views += [pictures.slope(path, n, name, **left) for name, _ in curves.FORMS]
-    views.append(curves.probabilities(drawn, n, span=12, block="pictures", height=150))
+    views.append(plane.probabilities(drawn, n, span=12, block="pictures", height=150))
     views += [curves.slope(drawn, n, name, block="curves", height=310) for name, _ in curves.FORMS]
     views.append(curves.loss(drawn, n, span=6, block="curves", height=176))
     views.append(curves.margin(drawn, n, span=6, block="curves", height=176))
     blocks = {"pictures": 5, "curves": 7}
     if surface is not None:
-        views.append(curves.plane(surface, drawn[0], n, span=12, block="plane", height=330))
+        views.append(plane.plane(surface, drawn[0], n, span=12, block="plane", height=330))
         blocks["plane"] = 5
     views.append(_threshold(drawn[0], 7 if surface is not None else 12))
     blocks["threshold"] = 7 if surface is not None else 12
@@ -68,7 +75,7 @@ def _strategy(run: str) -> str:
 
 
 def stop_step(fosc: np.ndarray, c: float) -> int:
-    """How many updates an attack that stops at FOSC <= c would make on a recorded path, given FOSC (K+1,) at its points.
+    """How many updates an attack that stops at FOSC <= c would make on a recorded path, given FOSC (K+1,) there.
 
     The first step is always taken, and after the last one the check decides nothing (Wang et al. 2019, Algorithm 1).
     """
@@ -95,7 +102,8 @@ def _outcome(path: Trajectory, s: int) -> str:
 
     if s >= total:
         return f"It would not have stopped before the last step: {total} gradients, {end(total)}."
-    return f"Stopped after {s} of {total} steps, {s + 1} gradients instead of {total}: {end(s)}. All {total} steps: {end(total)}."
+    cost = f"{s} of {total} steps, {s + 1} gradients instead of {total}"
+    return f"Stopped after {cost}: {end(s)}. All {total} steps: {end(total)}."
 
 
 # ------------------------------------------------------------------------------------------------------------ words
@@ -117,12 +125,14 @@ def _sentences(drawn: Sequence[Drawn], n: int, form: str) -> list[list[str]]:
 def _words(p: Drawn, k: int, form: str) -> str:
     path = p.path
     if path.gradient_l1[k] == 0:
-        return f"the gradient is zero on this image; the attack cannot move. It says {_said(path, k)}. Try the margin loss."
-    return f"relative FOSC is {number(p.relative(form)[k])}{_change(p, k, form)}. It says {_said(path, k)}{_first(path, k)}."
+        stuck = "the gradient is zero on this image; the attack cannot move"
+        return f"{stuck}. It says {_said(path, k)}. Try the margin loss."
+    left = f"relative FOSC is {number(p.relative(form)[k])}{_change(p, k, form)}"
+    return f"{left}. It says {_said(path, k)}{_first(path, k)}."
 
 
 def _change(p: Drawn, k: int, form: str) -> str:
-    """How absolute FOSC changed, and why: it is relative FOSC times the gradient's reach, so a rise has one cause or both."""
+    """How absolute FOSC changed, and why: relative FOSC times the gradient's reach, so a rise has one cause or both."""
     now = p.fosc(form)[k]
     said = f"{form} FOSC"
     if k == 0 or p.path.gradient_l1[k - 1] == 0:

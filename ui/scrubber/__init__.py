@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.components.v2 import component
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dynat_core.errors import DynatError
@@ -20,7 +21,14 @@ from dynat_core.packing import pack
 from dynat_core.views import Scene
 
 HERE = Path(__file__).parent
-SCRIPTS = ("data.js", "marks.js", "boxes.js", "pointer.js", "control.js", "scrub.js")  # one module; the last one exports
+SCRIPTS = (
+    "data.js",
+    "marks.js",
+    "boxes.js",
+    "pointer.js",
+    "control.js",
+    "scrub.js",
+)  # one module; the last one exports
 
 
 def script() -> str:
@@ -29,7 +37,7 @@ def script() -> str:
 
 
 # Not isolated: Plotly puts its styles into the document's head, where a shadow root would not see them.
-_mount = st.components.v2.component(
+_mount = component(
     "dynat_scrubber",
     html=(HERE / "scrub.html").read_text(encoding="utf-8"),
     css=(HERE / "scrub.css").read_text(encoding="utf-8"),
@@ -40,7 +48,10 @@ _mount = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Selection:
-    """What a person brushed: images whose `measure` lies in [low, high) at cursor `i`; None is open. counts: by series."""
+    """What a person brushed: images whose `measure` lies in [low, high) at cursor `i`; None is open.
+
+    counts: place among the series -> images.
+    """
 
     measure: str
     low: float | None
@@ -53,8 +64,9 @@ class Selection:
 class Report:
     """The browser's last report.
 
-    i: the cursor, None before any report about this run. follow: it stays at the latest. chosen: switch -> value. hidden: places of
-    series switched off. action: the page's own key or button pressed just now, seen in one run of the script only.
+    i: the cursor, None before any report about this run. follow: it stays at the latest. chosen: switch -> value.
+    hidden: places of series switched off. action: the page's own key or button pressed just now, seen in one run of the
+    script only.
     """
 
     i: int | None = None
@@ -67,17 +79,32 @@ class Report:
 
 
 def scrubber(
-    key: str, scene: Scene, *, run: str, cursor: int | None = None, live: bool = False, follow: bool = False,
-    jump: int = 0, pace: int = 140,
-) -> Report:  # fmt: skip
+    key: str,
+    scene: Scene,
+    *,
+    run: str,
+    cursor: int | None = None,
+    live: bool = False,
+    follow: bool = False,
+    jump: int = 0,
+    pace: int = 140,
+) -> Report:
     """Show `scene` under one cursor and return the browser's last report.
 
     key: keeps the component, and all a person did in it, across reruns. run: what is shown; when it changes the cursor
-    goes to `cursor` (None: the last position). live: more positions will come, so offer `follow`. jump: raise it to move
-    the cursor to `cursor` at any other time. pace: milliseconds per position while playing.
+    goes to `cursor` (None: the last position). live: more positions will come, so offer `follow`. jump: raise it to
+    move the cursor to `cursor` at any other time. pace: milliseconds per position while playing.
     Raises DynatError if plotly.js can neither be found nor put into the folder `static`.
     """
-    asked = {"run": run, "cursor": cursor, "live": live, "follow": follow, "jump": jump, "pace": pace, "plotly": plotly_url()}
+    asked = {
+        "run": run,
+        "cursor": cursor,
+        "live": live,
+        "follow": follow,
+        "jump": jump,
+        "pace": pace,
+        "plotly": plotly_url(),
+    }
     result = _mount(
         key=key,
         data=pack({**scene.header(), **asked}, scene.arrays),
@@ -93,13 +120,23 @@ def read_report(said: Mapping[str, Any] | None, action: str | None, run: str) ->
     if not said or said.get("run") != run:
         return Report(action=action)
     found = said.get("selection")
-    selection = Selection(**{**found, "counts": {int(k): int(c) for k, c in found["counts"].items()}}) if found else None
+    selection = (
+        Selection(**{**found, "counts": {int(k): int(c) for k, c in found["counts"].items()}}) if found else None
+    )
     i = said["i"] if isinstance(said.get("i"), int) and said["i"] >= 0 else None
-    return Report(i, bool(said.get("follow")), run, dict(said.get("chosen") or {}), tuple(said.get("hidden") or ()), selection, action)
+    return Report(
+        i,
+        bool(said.get("follow")),
+        run,
+        dict(said.get("chosen") or {}),
+        tuple(said.get("hidden") or ()),
+        selection,
+        action,
+    )
 
 
 def plotly_url() -> str:
-    """Where the browser finds plotly.js: in `static` beside the main script, copied there from the plotly package once."""
+    """Where the browser finds plotly.js: in `static` beside the main script, copied there once from the package."""
     from importlib.metadata import version
 
     context = get_script_run_ctx()

@@ -25,20 +25,33 @@ began = st.session_state.setdefault("began", time.time())
 
 
 def epochs(runs: list[views.NamedHistory]) -> views.Scene:
-    scene = views.epochs(runs, query.get("split", "train"), query.get("form", "relative"), query.get("kind", "histogram"))
+    scene = views.epochs(
+        runs, query.get("split", "train"), query.get("form", "relative"), query.get("kind", "histogram")
+    )
     return replace(scene, opens="Open in Trajectory")
 
 
 def path(runs: list[views.NamedHistory]) -> views.Scene:
     size, channels = (32, 3) if "color" in query else (8, 1)
-    first, second = (trajectory(seed, int(query.get("steps", "10")), size, channels, run=run, eps=0.3) for seed, run in ((1, "demo-dynamic"), (5, "demo-standard")))
-    return views.trajectory(first, second if "versus" in query else None, surface=surface(first) if "surface" in query else None,
-                            names=("Dynamic", "Standard"))  # fmt: skip
+    first, second = (
+        trajectory(seed, int(query.get("steps", "10")), size, channels, run=run, eps=0.3)
+        for seed, run in ((1, "demo-dynamic"), (5, "demo-standard"))
+    )
+    return views.trajectory(
+        first,
+        second if "versus" in query else None,
+        surface=surface(first) if "surface" in query else None,
+        names=("Dynamic", "Standard"),
+    )
 
 
 def start(runs: list[views.NamedHistory]) -> views.Scene:
-    models = [views.NamedPaths(name, name.lower(), np.stack([trajectory(s, run=name).relative_fosc for s in range(40 * k, 40 * k + 40)]))
-              for k, name in enumerate(("Dynamic", "Standard"))]  # fmt: skip
+    models = [
+        views.NamedPaths(
+            name, name.lower(), np.stack([trajectory(s, run=name).relative_fosc for s in range(40 * k, 40 * k + 40)])
+        )
+        for k, name in enumerate(("Dynamic", "Standard"))
+    ]
     return views.overview(models, trajectory(1, run="demo-standard"), "Standard")
 
 
@@ -53,7 +66,9 @@ def body() -> None:
     scene = SCENES.get(query.get("scene", ""), epochs)(runs)
     jump = st.session_state.get("jump", 0)
     cursor = 25 if jump else int(query["epoch"]) if "epoch" in query else None
-    report = scrubber("scrub", scene, run="run-1", cursor=cursor, live=live, follow=live and "epoch" not in query, jump=jump)
+    report = scrubber(
+        "scrub", scene, run="run-1", cursor=cursor, live=live, follow=live and "epoch" not in query, jump=jump
+    )
     st.button("Jump to 25", on_click=lambda: st.session_state.update(jump=jump + 1))
     st.text_input("A text input")
     st.caption(f"report: {report}", text_alignment="left")
