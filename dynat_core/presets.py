@@ -35,7 +35,9 @@ def _digits(strategy: Strategy, eps: float, *, epochs: int = 30, name: str | Non
         threat=Linf(eps=eps),
         strategy=strategy,
         optimizer=Sgd(lr=0.05, batch=64, milestones=(max(1, round(0.6 * epochs)), max(2, round(0.85 * epochs)))),
-        recording=Recording(test_images=None, train_rows=500, final_gradients=None, keep_weights="all", paths=True),
+        recording=Recording(
+            test_images=None, train_rows=300, final_gradients=None, keep_weights="all", probes=3, paths=True
+        ),
     )
 
 
@@ -80,7 +82,7 @@ def _demo_mnist(strategy: Strategy, name: str) -> RunConfig:
         threat=Linf(eps=0.3),
         strategy=strategy,
         optimizer=Sgd(milestones=(6,)),
-        recording=Recording(final_gradients=None),
+        recording=Recording(final_gradients=None, probes=0),  # shipped without any of the data set's pixels
         precision="fast",
     )
 
