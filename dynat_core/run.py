@@ -31,6 +31,7 @@ from dynat_core.jobs import STATES, UNFINISHED, Job
 from dynat_core.trajectories import Trajectories, Trajectory
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from dynat_core.run_writer import RunWriter
@@ -261,6 +262,12 @@ class Run:
             places = (probes.index == index).nonzero()[0]
             return probes.one(int(places[0])) if len(places) else None
         return None
+
+    def curves(self, epoch: int, names: tuple[str, ...] = ("relative_fosc", "margin")) -> dict[str, np.ndarray]:
+        """index, label (n,) and the named curves (n, K+1) over all paths recorded at an epoch. Raises RunError."""
+        path = part(self.folder, "paths", epoch)
+        with self._reading(path, f"paths of epoch {epoch}"):
+            return tables.read_curves(path, names)
 
     def kept_epochs(self) -> list[int]:
         """The epochs whose weights are kept, in rising order."""
