@@ -65,8 +65,8 @@ class Report:
     """The browser's last report.
 
     i: the cursor, None before any report about this run. follow: it stays at the latest. chosen: switch -> value.
-    hidden: places of series switched off. action: the page's own key or button pressed just now, seen in one run of the
-    script only.
+    hidden: places of series switched off. action: the page's own key or button pressed just now, `times` in a row; seen
+    in one run of the script only.
     """
 
     i: int | None = None
@@ -76,6 +76,7 @@ class Report:
     hidden: tuple[int, ...] = ()
     selection: Selection | None = None
     action: str | None = None
+    times: int = 1
 
 
 def scrubber(
@@ -115,14 +116,14 @@ def scrubber(
     return read_report(result.report, result.action, run)
 
 
-def read_report(said: Mapping[str, Any] | None, action: str | None, run: str) -> Report:
+def read_report(said: Mapping[str, Any] | None, pressed: Mapping[str, Any] | None, run: str) -> Report:
     """The browser's words as a Report; what it said about another run is not passed on."""
+    acted = {"action": str(pressed["action"]), "times": int(pressed["times"])} if pressed else {}
     if not said or said.get("run") != run:
-        return Report(action=action)
+        return Report(**acted)
     found = said.get("selection")
-    selection = (
-        Selection(**{**found, "counts": {int(k): int(c) for k, c in found["counts"].items()}}) if found else None
-    )
+    if found:
+        found = Selection(**{**found, "counts": {int(k): int(c) for k, c in found["counts"].items()}})
     i = said["i"] if isinstance(said.get("i"), int) and said["i"] >= 0 else None
     return Report(
         i,
@@ -130,8 +131,8 @@ def read_report(said: Mapping[str, Any] | None, action: str | None, run: str) ->
         run,
         dict(said.get("chosen") or {}),
         tuple(said.get("hidden") or ()),
-        selection,
-        action,
+        found,
+        **acted,
     )
 
 

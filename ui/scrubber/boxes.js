@@ -105,7 +105,8 @@ function showFigure(S, box, view) {
     layout.hoverlabel = {bgcolor: S.ground, bordercolor: painted("@grid", S.scene.colors, S.dark), align: "left",
       font: {color: painted("@ink", S.scene.colors, S.dark), size: 12, family: S.font}};
     const first = !box.gd.layout;
-    S.Plotly.react(box.gd, data, layout, {displaylogo: false, modeBarButtons: [[saveButton(S, box)]], doubleClick: "reset"});
+    box.config ??= {displaylogo: false, modeBarButtons: [[saveButton(S, box)]], doubleClick: "reset"};   // another object would reset the zoom
+    S.Plotly.react(box.gd, data, layout, box.config);
     if (first) box.gd.on("plotly_relayout", () => drawMarks(S, box));
   }
   box.drawn = buildMarks(box.layer, view);

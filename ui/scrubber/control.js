@@ -35,6 +35,11 @@ function wire(S) {
     build(S); draw(S); drawChoices(S); S.report(300);
   };
   S.followTo = on => { S.follow = follow.checked = on; S.go(on ? S.scene.n - 1 : S.i, 0); };
+  S.act = action => {                                            // a held key counts up while the page is still busy
+    if (S.pending?.action === action) return void S.pending.times++;
+    const pending = S.pending = {action, times: 1};
+    setTimeout(() => { if (S.pending === pending) S.pending = null; S.trigger("action", pending); }, 60);
+  };
   S.stop = () => { clearInterval(timer); clearTimeout(later); clearTimeout(S.rest); cancelAnimationFrame(frameAsked); removeEventListener("keydown", keys, true); };
 
   range.oninput = () => S.go(+range.value);
@@ -58,7 +63,7 @@ function wire(S) {
   on(".dy-end", () => S.go(S.scene.n - 1, 200));
   on(".dy-latest", () => S.go(S.scene.n - 1, 0));
   on(".dy-help", () => S.help());
-  on(".dy-open", () => { S.report(0); S.trigger("action", "open-selection"); });
+  on(".dy-open", () => { S.report(0); S.act("open-selection"); });
   on(".dy-clear", () => { S.brush = null; draw(S); S.report(0); });
   follow.onchange = () => S.followTo(follow.checked);
   const dialog = S.$(".dy-keys");
@@ -85,7 +90,7 @@ function done(event) {
 
 function act(S, event, number) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, own = S.scene.keys.find(k => k.key === key);
-  if (own) { S.trigger("action", own.action); return true; }
+  if (own) { S.act(own.action); return true; }
   const far = event.shiftKey ? 10 : 1, step = {ArrowLeft: -far, ArrowRight: far, PageDown: -10, PageUp: 10, Home: -1e9, End: 1e9}[key];
   if (step) { S.go(S.i + step, 300); return true; }
   if (key === " ") S.play(!S.playing());

@@ -5,6 +5,13 @@ function watchPointer(S, box) {
     const at = box.body.getBoundingClientRect();
     return [event.clientX - at.left, event.clientY - at.top];
   };
+  const up = event => {
+    if (!down) return;
+    const [x, y] = spot(event), still = Math.hypot(x - down.at[0], y - down.at[1]) < 4;
+    if (down.bin !== undefined) S.report(0);
+    else if (still && box.view.seek) seekTo(S, box, x, y);
+    down = null;
+  };
   box.body.addEventListener("pointermove", event => {
     if (down?.bin !== undefined) brushTo(S, box, down.bin, binAt(S, box, ...spot(event), true));
     S.under = {box, spot: spot(event), client: [event.clientX, event.clientY]};
@@ -15,16 +22,9 @@ function watchPointer(S, box) {
     if (event.button || !box.gd?.layout || S.i < 0 || event.target.closest?.(".modebar")) return;
     const at = spot(event), bin = box.view.bins?.along === "x" ? binAt(S, box, ...at, true) : null;
     down = {at, ...(bin === null ? {} : {bin})};
+    addEventListener("pointerup", up, {capture: true, once: true});   // Plotly covers the page while its own drag lasts
     if (bin !== null) { box.body.setPointerCapture(event.pointerId); brushTo(S, box, bin, bin); }
   }, true);
-  const up = event => {
-    if (!down) return;
-    const [x, y] = spot(event), still = Math.hypot(x - down.at[0], y - down.at[1]) < 4;
-    if (down.bin !== undefined) S.report(0);
-    else if (still && box.view.seek) seekTo(S, box, x, y);
-    down = null;
-  };
-  box.body.addEventListener("pointerup", up, true);
   box.body.addEventListener("pointercancel", () => { down = null; });
 }
 

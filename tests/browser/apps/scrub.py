@@ -55,7 +55,11 @@ def start(runs: list[views.NamedHistory]) -> views.Scene:
     return views.overview(models, trajectory(1, run="demo-standard"), "Standard")
 
 
-SCENES = {"trajectory": path, "overview": start}
+def nothing(runs: list[views.NamedHistory]) -> views.Scene:
+    return views.epochs([])
+
+
+SCENES = {"trajectory": path, "overview": start, "empty": nothing}
 
 
 @st.fragment(run_every=1 if live else None)
@@ -71,7 +75,11 @@ def body() -> None:
     )
     st.button("Jump to 25", on_click=lambda: st.session_state.update(jump=jump + 1))
     st.text_input("A text input")
-    st.caption(f"report: {report}", text_alignment="left")
+    done = st.session_state.setdefault("done", [])
+    if report.action:
+        done.append((report.action, report.times))
+    st.caption(f"report: {report}")
+    st.caption(f"done: {done}")
 
 
 body()
