@@ -170,7 +170,7 @@ class Ball:
         return (grad[0] / length, grad[1] / length) if length > 0 else (0.0, 0.0)
 
     def best_of_ball(self, z: Point, grad: Point) -> Point:
-        """Return the point of the ball furthest uphill, the pixel box left aside; where the gradient is 0, stay at z."""
+        """Return the point of the ball furthest uphill, without the pixel box; where the gradient is 0, stay at z."""
         way = self.steepest(grad)
         if self.norm == "l2":
             return z if grad == (0, 0) else (self.x[0] + self.eps * way[0], self.x[1] + self.eps * way[1])
@@ -261,8 +261,8 @@ def climb(net: Network, ball: Ball, y: int, z0: Point, alpha: float, steps: int)
 def expectation(k: int, pace: float, random: bool, norm: Norm = "linf") -> float | None:
     """Return relative FOSC (paper form) after k steps of `pace` eps under a constant gradient.
 
-    random: the mean over uniform random starts, (2 - k pace)^2 / 4; else from x, 1 - k pace. None for a disc with random
-    starts, where no closed form is known here.
+    random: the mean over uniform random starts, (2 - k pace)^2 / 4; else from x, 1 - k pace. None for a disc with
+    random starts, where no closed form is known here.
     """
     if random and norm == "l2":
         return None
