@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dynat_core import config, models
+from dynat_core.attacks import cross_entropy, value_and_grad
 from dynat_core.frozen import Frozen
 from tests.networks import images, network
 
@@ -72,6 +73,8 @@ def test_the_frozen_view_is_the_network_in_eval_mode_up_to_rounding(name):
     net, (x, _) = network(name), images(name, n=3)
     frozen = Frozen(net)
     torch.testing.assert_close(frozen(x), net(x), atol=1e-10, rtol=1e-10)
+    gradients = [value_and_grad(m, cross_entropy, x, torch.tensor([1, 2, 3]))[2] for m in (net, frozen)]
+    torch.testing.assert_close(*gradients, atol=1e-10, rtol=1e-8)
     assert not any(p.requires_grad for p in frozen.parameters())
     assert all(isinstance(m, nn.Identity) for n, m in frozen.net.named_modules() if n in {b for _, b in frozen._pairs})
 
