@@ -12,8 +12,7 @@ INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 VIEW := $(VIEW_VENV)/.installed
 
-# Without the first-start question for an e-mail address, which would stop a fresh machine.
-STREAMLIT := -m streamlit run app.py --server.port $(PORT) --server.showEmailPrompt false
+STREAMLIT := -m streamlit run app.py --server.port $(PORT)
 
 DEMOS := demo-digits-unsecured demo-digits-standard demo-digits-dynamic \
 	demo-digits-strong-standard demo-digits-strong-dynamic \

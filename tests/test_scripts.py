@@ -55,8 +55,10 @@ def test_help_names_every_target_that_a_person_types():
 @needs_make
 @pytest.mark.parametrize("target", ["run", "view"])
 def test_a_port_in_use_is_one_sentence_and_nothing_is_installed(target, taken_port, tmp_path):
-    elsewhere = (f"VENV={tmp_path}/a", f"VIEW_VENV={tmp_path}/b", f"PYTHON={sys.executable}")
-    done = make(target, f"PORT={taken_port}", *elsewhere)
+    for venv in ("whole", "view"):
+        (tmp_path / venv / "bin").mkdir(parents=True)
+        (tmp_path / venv / "bin" / "python").symlink_to(sys.executable)
+    done = make(target, f"PORT={taken_port}", f"VENV={tmp_path}/whole", f"VIEW_VENV={tmp_path}/view")
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert len(said) == 1
@@ -131,6 +133,11 @@ def test_a_free_port_is_no_problem(taken_port):
 @pytest.mark.parametrize("text", ["", "abc", "-1", "0", "70000", "85.1"])
 def test_what_is_no_port_is_said_so(text):
     assert "is not a port" in (check_port.problem(text) or "")
+
+
+@pytest.mark.parametrize("line", ['address = "localhost"', "showEmailPrompt = false", "gatherUsageStats = false"])
+def test_streamlit_asks_nothing_sends_nothing_and_listens_on_this_machine_alone(line):
+    assert re.search(rf"^{line}", (ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"), flags=re.M)
 
 
 # ---------------------------------------------------------------------------------------------------------- browser
