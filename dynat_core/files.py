@@ -52,7 +52,7 @@ def replace_file(path: Path, content: bytes, durable: bool = True) -> None:
     durable: on disk before the old file is given up, so that a power cut leaves one of the two as well.
     Raises OSError; nothing is left behind and the old file stays.
     """
-    file, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    file, name = tempfile.mkstemp(prefix=f".writing-{path.name}-", dir=path.parent)
     try:
         with os.fdopen(file, "wb") as out:
             os.fchmod(out.fileno(), 0o644)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dynat_core.trajectories import Trajectories
-
-_STALE = 60.0  # seconds after which a half-written file can have no writer any more
 
 
 class RunWriter:
@@ -56,6 +53,7 @@ class RunWriter:
         self._cut(recorded)
         self.recorded = recorded
         self.best = records[recorded].get("best_epoch") if recorded >= 0 else None
+        self._prune()
         return state
 
     def start(self, entry: Mapping[str, Any]) -> None:
@@ -88,6 +86,10 @@ class RunWriter:
         """Replace the file to resume from, then delete the weights that are not kept."""
         note = {"format": str(FORMAT), "recorded": str(self.recorded), "state": json.dumps(meta)}
         replace_file(self.folder / RESUME, _tensors_to_bytes(tensors, note))
+        self._prune()
+
+    def _prune(self) -> None:
+        """Delete the weights that are not kept; none that the file to resume from could still need is among them."""
         if self.run.config.recording.keep_weights == "best-last":
             for epoch in self.run.kept_epochs():
                 if epoch not in (0, self.best, self.recorded):
@@ -150,7 +152,7 @@ class RunWriter:
                 if not path.stem.isdigit() or int(path.stem) > last:
                     path.unlink()
         for path in [*self.folder.glob(".writing-*"), *self.folder.glob("*/.writing-*")]:
-            if time.time() - path.stat().st_mtime > _STALE:
+            if not path.name.startswith(".writing-label.json"):  # the one file that somebody else may be writing
                 path.unlink(missing_ok=True)
 
     def _cut_lines(self, path: Path, keep: Any) -> None:

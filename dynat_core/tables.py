@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-# What a column of a per-sample table is stored as; a column that is not named here keeps its own type.
+# The columns of a per-sample table, in the order of the file, and what they are stored as; further ones follow by name.
 _TYPES = {
     "index": "int32",
+    "split": "string",
     "label": "int8",
     "predicted": "int8",
     "steps": "int16",
@@ -43,13 +44,13 @@ def samples_to_bytes(table: pd.DataFrame) -> bytes:
     import pyarrow as pa
 
     columns = {}
-    for name in table.columns:
-        values = pa.array(table[name].to_numpy(), from_pandas=False)
+    order = {name: place for place, name in enumerate(_TYPES)}
+    for name in sorted(table.columns, key=lambda name: (order.get(name, len(order)), name)):
         if name == "split":
-            values = pa.array(table[name].astype(str).to_numpy(dtype=object), pa.string()).dictionary_encode()
-        elif name in _TYPES:
-            values = values.cast(getattr(pa, _TYPES[name])())
-        columns[str(name)] = values
+            columns[name] = pa.array(table[name].astype(str).to_numpy(dtype=object), pa.string()).dictionary_encode()
+        else:
+            values = pa.array(table[name].to_numpy(), from_pandas=False)
+            columns[name] = values.cast(getattr(pa, _TYPES[name])()) if name in _TYPES else values
     return _parquet(pa.table(columns), dictionary=["split"] if "split" in columns else False)
 
 
@@ -138,6 +139,19 @@ def read_path(path: Path, index: int) -> Trajectory | None:
     arrays = {name: _row(table, name, row, note["shapes"][name]) for name in _PARTS}
     arrays["index"], arrays["label"] = int(arrays["index"]), int(arrays["label"])
     return Trajectory(**arrays, settings=note["settings"])
+
+
+def read_curves(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """index, label (n,) and the named arrays (n, K+1, ...) of a file of paths; reads nothing else of it."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, memory_map=True) as file:
+        note = json.loads((file.schema_arrow.metadata or {})[b"paths"])
+        table = file.read(columns=["index", "label", *names], use_threads=False)
+    n = len(note["indices"])
+    found = {name: table.column(name).combine_chunks() for name in table.column_names}
+    curves = {name: found[name].flatten().to_numpy().reshape(n, *note["shapes"][name]) for name in names}
+    return {name: found[name].to_numpy() for name in ("index", "label")} | curves
 
 
 def _row(table: pa.Table, name: str, row: int, shape: list[int]) -> Any:

@@ -83,8 +83,10 @@ def recorded(run: Run) -> dict[str, Any]:
 def assert_same(run: Run, reference: Run) -> None:
     """Both recorded the same, bit for bit, and nothing is left over from an interruption."""
     found, wanted = recorded(run), recorded(reference)
-    assert sorted(found) == sorted(wanted)
-    assert [name for name in found if found[name] != wanted[name]] == []
+    other = sorted(found.keys() ^ wanted.keys())
+    assert not other, f"recorded by only one: {other}"
+    differ = [name for name in found if found[name] != wanted[name]]
+    assert not differ, f"recorded differently: {differ}"
 
 
 def write_run(folder: Path, **changes: Any) -> Path:

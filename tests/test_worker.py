@@ -1,0 +1,476 @@
+"""Kill it anywhere, stop it anywhere, fill the disk: a run goes on to record what one that was never disturbed records.
+
+The processes here are real. Those that only train are forked from this one, which has torch loaded already; the tests
+at the end start whole workers as a person would.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import assert_same, finished_run, in_child, recorded, tiny, train_here, until
+
+from dynat_core import files
+from dynat_core.errors import JobError, RunError
+from dynat_core.files import read_json, read_lines
+from dynat_core.jobs import Job, child_environment, ensure_worker, stop_workers, worker_state
+from dynat_core.run import Run
+from dynat_core.runs import RunStore
+
+# Long enough to be caught in the middle; and the same in a process of its own as in a forked one.
+LONGER = {"epochs": "10", "data.train_size": "640", "recording.steps": "5", "strategy.T_control": "10"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torch_is_loaded():
+    """And the data: once, so that forked children need not."""
+    import torch
+
+    import dynat_core.trainer  # noqa: F401
+    from dynat_core import data
+
+    torch.set_num_threads(1)
+    data.load(tiny().data)
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.zeros(1)  # no backward here: its threads would not survive a fork on a machine with a GPU
+    torch.optim.SGD([weight], lr=1.0).step()  # its first step imports a good part of torch
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("undisturbed"), tiny())
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunStore(tmp_path).create(tiny())
+
+
+def finish(run: Run) -> None:
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.state == "finished", run.problem
+
+
+# -------------------------------------------------------------------------------------------------- kill -9 anywhere
+
+
+class KilledAt:
+    """Kills this process without warning right before its n-th change of the run folder; a line is then half there."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def _now(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+    def install(self) -> None:
+        replace, write, unlink = os.replace, os.write, Path.unlink
+
+        def killed_replace(source, target):
+            if Path(target).name != "status.json" and self._now():
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+
+        def killed_write(file, content):
+            if self._now():
+                write(file, bytes(content)[: len(content) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(file, content)
+
+        def killed_unlink(path, missing_ok=False):
+            if path.name != "status.json" and self._now():
+                os.kill(os.getpid(), signal.SIGKILL)
+            unlink(path, missing_ok=missing_ok)
+
+        files.os.replace, files.os.write, Path.unlink = killed_replace, killed_write, killed_unlink
+
+
+def test_killed_before_any_change_of_the_folder_it_resumes_bit_identically(tmp_path, reference):
+    """Each of the changes in turn, until the run gets through without being killed."""
+    store = RunStore(tmp_path)
+    for change in range(1, 100):
+        run = store.create(tiny())
+
+        def train_until_killed(run=run, change=change):
+            KilledAt(change).install()
+            train_here(run)
+
+        code = in_child(train_until_killed)
+        if code == 0:
+            assert change > 25, "there are more changes than that in a run of two epochs"
+            return
+        assert code == -signal.SIGKILL
+        assert run.state in ("queued", "interrupted", "finished")
+        if run.state != "finished":
+            finish(run)
+        else:  # killed while it tidied up after its last word
+            (run.folder / "resume.safetensors").unlink(missing_ok=True)
+        assert_same(run, reference)
+    raise AssertionError("never got through")
+
+
+def test_killed_again_and_again_it_still_gets_there(run, reference):
+    for change in (9, 5, 12, 3, 14):
+
+        def train_until_killed(change=change):
+            KilledAt(change).install()
+            train_here(run)
+
+        in_child(train_until_killed)
+    if run.state != "finished":
+        finish(run)
+    assert_same(run, reference)
+    assert len(run.starts()) >= 3
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_what_is_newer_than_the_file_to_resume_from_is_cut_off(run, reference, epoch):
+    """Nothing but that file says where to go on: records beyond it are made again, torn lines vanish."""
+
+    def leave_after_epoch():
+        asked = iter(range(10_000))
+        train_here(run, lambda: next(asked) >= 0 and len(run.records()) == epoch + 1)
+
+    assert in_child(leave_after_epoch) == 0
+    assert run.state == "interrupted" and len(run.records()) == epoch + 1
+    for name in ("epochs.jsonl", "histograms.jsonl"):
+        with open(run.folder / name, "ab") as file:
+            file.write(json.dumps({"epoch": epoch + 1, "invented": 1}).encode() + b'\n{"epoch": 99')
+    (run.folder / "samples" / "0099.parquet").write_bytes(b"torn")
+    (run.folder / "weights" / "0099.safetensors").write_bytes(b"torn")
+    finish(run)
+    assert_same(run, reference)
+
+
+def test_without_a_file_to_resume_from_it_starts_again(run, reference):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 2)) == 0
+    (run.folder / "resume.safetensors").unlink()
+    finish(run)
+    assert_same(run, reference)
+
+
+# ----------------------------------------------------------------------------------------------------- stop anywhere
+
+
+def test_left_at_any_batch_it_resumes_bit_identically(tmp_path, reference):
+    store = RunStore(tmp_path)
+    for batch in range(1, 100):
+        run = store.create(tiny())
+
+        def leave(run=run, batch=batch):
+            seen = iter(range(1, 10_000))
+            train_here(run, lambda: next(seen) == batch)
+
+        assert in_child(leave) == 0
+        if run.state == "finished":
+            assert batch > 12, "there are more moments than that in a run of two epochs"
+            return
+        assert run.state == "interrupted"
+        finish(run)
+        assert_same(run, reference)
+    raise AssertionError("never got through")
+
+
+def test_a_stop_file_ends_it_at_the_next_batch_and_resuming_goes_on_in_the_epoch(run, reference):
+    def stop_in_second_epoch():
+        from dynat_core import worker
+
+        show = worker._show
+
+        def stopping(job, status):
+            show(job, status)
+            if (status["epoch"], status["batch"]) == (2, 2):
+                run.request_stop()
+
+        worker._show, worker.SHOW_EVERY = stopping, 0
+        train_here(run)
+
+    assert in_child(stop_in_second_epoch) == 0
+    assert run.state == "stopped" and len(run.records()) == 2
+    assert run.status()["epoch"] == 2 and run.status()["batch"] == 2 and run.status()["batches"] == 3
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.state == "stopped", "a stopped run is left alone until it is resumed"
+    run.resume()
+    assert run.state == "interrupted"
+    finish(run)
+    assert_same(run, reference)
+
+
+def test_a_long_epoch_is_saved_on_the_way(run, reference):
+    def train_then_die():
+        from dynat_core import worker
+
+        saved = []
+        write = files.replace_file
+        worker.SAVE_EVERY = 0
+
+        def counting(path, content, durable=True):
+            write(path, content, durable)
+            if path.name == "resume.safetensors":
+                saved.append(path)
+                if len(saved) == 7:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        from dynat_core import run_writer
+
+        run_writer.replace_file = counting
+        train_here(run)
+
+    assert in_child(train_then_die) == -signal.SIGKILL
+    assert len(run.records()) < 3
+    finish(run)
+    assert_same(run, reference)
+
+
+def test_it_goes_on_with_as_many_threads_as_it_began_with(run):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 1)) == 0
+
+    def resume_with_others():
+        import torch
+
+        from dynat_core.worker import run_job
+
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        torch.set_num_threads(2)
+        run_job(run.folder)
+
+    assert in_child(resume_with_others) == 0
+    assert [start["threads"] for start in run.starts()] == [1, 1]
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_a_damaged_file_to_resume_from_is_told_and_nothing_is_changed(run, reference, size):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 2)) == 0
+    path = run.folder / "resume.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    before = recorded(run)
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.state == "failed"
+    assert run.problem == (
+        f"{run.id} cannot go on: {path} is damaged; its records are kept. "
+        "Delete that file and resume to train it again from the start."
+    )
+    assert {name: found for name, found in recorded(run).items() if name != "error.json"} == before
+    path.unlink()
+    run.resume()
+    finish(run)
+    assert_same(run, reference)
+
+
+def test_records_that_were_lost_are_told_and_nothing_is_changed(run):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 3)) == 0
+    lines = (run.folder / "epochs.jsonl").read_bytes().splitlines(keepends=True)
+    (run.folder / "epochs.jsonl").write_bytes(lines[0] + lines[2])
+    before = recorded(run)
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.state == "failed" and "lacks records before epoch 2" in (run.problem or "")
+    assert {name: found for name, found in recorded(run).items() if name != "error.json"} == before
+
+
+def test_other_data_than_it_began_with_is_refused(run):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 1)) == 0
+    starts = run.folder / "starts.jsonl"
+    starts.write_text(json.dumps({**read_lines(starts)[0], "data_hash": "0" * 64}) + "\n")
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.problem and run.problem.startswith(f"The digits data differs from what {run.id} began with")
+
+
+def test_a_gpu_that_is_not_there_fails_the_run_with_one_sentence(tmp_path):
+    run = RunStore(tmp_path).create(tiny(device="cuda:7"))
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.state == "failed"
+    assert run.problem and run.problem.startswith("The device cuda:7 is not there; this machine has cpu")
+    assert "DeviceError" in run.error()["traceback"]
+
+
+def test_an_error_in_the_code_fails_the_run_with_one_sentence_and_keeps_the_traceback(run):
+    def break_it():
+        from dynat_core import run_writer
+
+        def broken(*_, **__):
+            raise ZeroDivisionError("division by zero")
+
+        run_writer.RunWriter.epoch = broken
+        train_here(run)
+
+    assert in_child(break_it) == 0
+    assert run.problem == (
+        "Training broke off with ZeroDivisionError: division by zero; the end of log.txt says where."
+    )
+    assert "in broken" in run.error()["traceback"]
+
+
+@pytest.mark.parametrize("limit", [2_000, 7_000, 30_000, 45_000])
+def test_a_full_disk_fails_the_run_with_one_sentence_and_loses_nothing(run, reference, limit):
+    """Files over `limit` bytes meet the error; the smaller the limit, the earlier in the epoch."""
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 2)) == 0
+    before = recorded(run)
+
+    def train_on_a_full_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        train_here(run)
+
+    assert in_child(train_on_a_full_disk) == 0
+    assert run.state == "failed"
+    assert run.problem == (
+        f"The disk that holds {run.folder} is full (or over its quota): free some space and resume; "
+        "everything recorded before is kept."
+    )
+    assert recorded(run)["epochs.jsonl"][:2] == before["epochs.jsonl"]
+    assert not list(run.folder.rglob(".writing-*"))
+    run.resume()
+    finish(run)
+    assert_same(run, reference)
+
+
+def test_a_disk_too_full_even_for_the_sentence_leaves_the_run_interrupted(run, reference):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 2)) == 0
+
+    def train_on_a_brimming_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        try:
+            train_here(run)
+        except OSError as error:
+            os._exit(error.errno)
+
+    assert in_child(train_on_a_brimming_disk) == errno.EFBIG
+    assert run.state == "interrupted" and len(run.records()) == 2
+    finish(run)
+    assert_same(run, reference)
+
+
+@pytest.fixture
+def permissions_count():
+    """The administrator may write anywhere; for these tests it gives that up."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_run_is_read_and_refuses_work_with_one_sentence(finished_copy, permissions_count):
+    run = RunStore(finished_copy.parent).open(finished_copy.name)
+    assert run.state == "finished" and len(run.history()) == 3 and len(run.samples("last")) == 40
+    with pytest.raises(JobError, match="cannot be written"), Job(run.folder).claim():
+        pass
+    with pytest.raises(JobError, match="cannot be written"):
+        run.set_label(title="x")
+    with pytest.raises(JobError, match="cannot be written"):
+        RunStore(finished_copy.parent).create(tiny())
+    with pytest.raises(JobError, match="cannot be written"):
+        ensure_worker(finished_copy.parent)
+    assert not worker_state(finished_copy.parent)["alive"]
+
+
+@pytest.fixture
+def finished_copy(reference, tmp_path_factory):
+    import shutil
+
+    store = Path("/tmp") / f"dynat-read-only-{os.getpid()}"  # one that everybody may enter
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(reference.folder, store / reference.id)
+    (store / reference.id / "lock").unlink(missing_ok=True)
+    folders = [store, *(path for path in store.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    yield store / reference.id
+    for folder in folders:
+        folder.chmod(0o755)
+    shutil.rmtree(store)
+
+
+def test_work_on_a_folder_that_is_no_run_is_refused(tmp_path):
+    from dynat_core.worker import run_job
+
+    (tmp_path / "empty").mkdir()
+    run_job(tmp_path / "empty")
+    assert read_json(tmp_path / "empty" / "error.json")["error"].startswith("empty has no run.json")
+    with pytest.raises(RunError):
+        RunStore(tmp_path).open("empty")
+
+
+# ----------------------------------------------------------------------------------------------------- whole workers
+
+
+def job_process(run: Run) -> int | None:
+    """The process id of the child that works on `run`, or None."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"job" in words and os.fsencode(str(run.folder)) in words:
+                return int(entry)
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_kill_9_of_the_job_and_then_of_the_worker(tmp_path, monkeypatch):
+    """The job's death is noticed and mended by its worker; the worker's death by the next worker."""
+    monkeypatch.setenv("DYNAT_WORKER_IDLE", "0.5")
+    config = tiny(**LONGER)
+    reference = finished_run(tmp_path / "undisturbed", config)
+    store = RunStore(tmp_path / "store")
+    run = store.create(config)
+    ensure_worker(store.folder)
+    until(lambda: len(run.records()) >= 2, "two records")
+    first = job_process(run)
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    until(lambda: len(run.starts()) == 2 and len(run.records()) >= 4, "it goes on by itself")
+    state = json.loads((store.folder / ".worker" / "state.json").read_text())
+    assert worker_state(store.folder)["busy_with"] == run.id
+    assert job_process(run) not in (None, first)
+    os.kill(state["pid"], signal.SIGKILL)
+    until(lambda: run.state == "interrupted" and job_process(run) is None, "the job ends with its worker")
+    assert not worker_state(store.folder)["alive"]
+    assert "resume to go on from there" in (run.problem or "")
+    ensure_worker(store.folder)
+    until(lambda: run.state == "finished", "it finishes")
+    until(lambda: not worker_state(store.folder)["alive"], "the worker ends")
+    assert len(run.starts()) == 3
+    assert_same(run, reference)
+
+
+def test_two_workers_on_one_device_do_every_run_exactly_once(tmp_path):
+    store = RunStore(tmp_path)
+    runs = [store.create(tiny(seed=str(seed))) for seed in range(3)]
+    command = [sys.executable, "-m", "dynat_core", "worker", "--once"]
+    workers = [subprocess.Popen(command, env=child_environment(tmp_path), stdout=subprocess.PIPE) for _ in range(2)]
+    outputs = [worker.communicate(timeout=120)[0].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert [run.state for run in runs] == ["finished"] * 3
+    assert [len(run.starts()) for run in runs] == [1, 1, 1]
+    lines = "".join(outputs).splitlines()
+    assert sorted(lines) == sorted(f"{run.id} on cpu" for run in runs), "one after another, none twice"
+
+
+def test_ending_the_worker_leaves_its_run_interrupted_and_resumable(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAT_WORKER_IDLE", "0.5")
+    store = RunStore(tmp_path)
+    run = store.create(tiny(**LONGER))
+    ensure_worker(tmp_path)
+    until(lambda: len(run.records()) >= 1, "a record")
+    stop_workers(tmp_path)
+    until(lambda: not worker_state(tmp_path)["alive"], "the worker ends")
+    assert run.state == "interrupted"
+    assert "left in epoch" in run.log_tail()
+    assert (run.folder / "resume.safetensors").exists()
