@@ -1,0 +1,277 @@
+"""The command line as a person meets it: one sentence for every mistake, and the whole life of a run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from running import PATIENCE, until, write_run
+
+from dynat_core.__main__ import main
+from dynat_core.jobs import child_environment, worker_state
+from dynat_core.runs import RunStore
+
+# A run of a few seconds; `quick` with fewer images.
+SMALL = ["--set", "data.train_size=320", "--set", "data.test_size=60", "--set", "data.validation_size=40",
+         "--set", "recording.steps=3", "--set", "recording.paths=false"]  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
+    monkeypatch.setenv("DYNAT_WORKER_IDLE", "0.5")
+    return RunStore(tmp_path)
+
+
+@pytest.fixture
+def no_worker(monkeypatch):
+    """Runs are only put into the queue."""
+    monkeypatch.setattr("dynat_core.__main__.ensure_worker", lambda store: None)
+
+
+def command(store: RunStore, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dynat_core", *words],
+        env=child_environment(store.folder),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    "words, says, code",
+    [
+        ([], "The following arguments are required: COMMAND", 2),
+        (["trian"], "There is no command trian; did you mean train?", 2),
+        (["frobnicate"], "There is no command frobnicate; there is train, runs,", 2),
+        (["train"], "The following arguments are required: --preset", 2),
+        (["train", "--preset", "quikc"], "There is no preset called quikc; did you mean quick?", 1),
+        (["train", "--preset", "quick", "--set", "strategy.cmax=1"], "did you mean strategy.c_max?", 1),
+        (["train", "--preset", "quick", "--set", "stratgy.c_max=1"], "did you mean strategy?", 1),
+        (["train", "--preset", "quick", "--set", "strategy.c_max=-1"], "strategy.c_max must be 0 or more (got -1)", 1),
+        (["train", "--preset", "quick", "--set", "strategy.c_max"], "is not of the form a.b=value", 1),
+        (["train", "--preset", "quick", "--set", "=1"], "is not of the form a.b=value", 1),
+        (["train", "--preset", "quick", "--set", "epochs=3"], "strategy.T_control must be at most epochs (4 > 3)", 1),
+        (["train", "--preset", "quick", "--set", "device=gpu"], "device must be auto, cpu, cuda or cuda:N", 1),
+        (["train", "--preset", "quick", "--set", "seed=1e99999"], "seed", 1),
+        (["train", "--preset", "quick", "--id", "../x"], "../x cannot name a run", 1),
+        (["train", "--preset", "quick", "--id", "mine"], "There already is a run called mine", 1),
+        (["train", "--preset", "quick", "--nmae", "x"], "Unrecognized arguments: --nmae x", 2),
+        (["stop"], "The following arguments are required: RUN", 2),
+        (["stop", "nothing"], "There is no run called nothing", 1),
+        (["stop", "../mine"], "There is no run called ../mine", 1),
+        (["stop", "a\nb"], "There is no run called 'a\\nb'", 1),
+        (["stop", "done"], "done is finished; there is nothing to stop", 1),
+        (["resume", "done"], "done is finished; there is nothing to resume", 1),
+        (["resume", "newer"], "newer has format 9 and this version reads format 1", 1),
+        (["data", "mnits"], "There is no data set called mnits; did you mean mnist?", 1),
+        (["worker", "--once", "--stop"], "not allowed with argument", 2),
+        (["job", "no/such/folder"], "There is no folder", 1),
+        (["job", "mine/../done", "--device"], "expected one argument", 2),
+    ],
+)
+def test_a_mistake_is_one_sentence_on_stderr(store, no_worker, capsys, words, says, code):
+    write_run(store.folder / "mine")
+    (write_run(store.folder / "done") / "result.json").write_text("{}")
+    write_run(store.folder / "newer", format=9)
+    try:
+        got = main(words)
+    except SystemExit as end:
+        got = end.code
+    out, err = capsys.readouterr()
+    assert got == code
+    assert out == "" and says in err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    assert sorted(run.id for run in store.list()) == ["done", "mine", "newer"]
+
+
+def test_a_store_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path / "file" / "store"))
+    for words in (["train", "--preset", "quick"], ["worker", "--once"]):
+        assert main(words) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and "name another store in DYNAT_STORE" in err
+
+
+def test_damaged_data_is_one_sentence(store, tmp_path, monkeypatch, capsys):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
+                 "t10k-labels-idx1-ubyte.gz"):  # fmt: skip
+        (raw / name).write_bytes(b"torn")
+    monkeypatch.setenv("DYNAT_DATA", str(tmp_path / "data"))
+    assert main(["data", "mnist"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "is damaged (md5 differs)" in err and "python -m dynat_core data mnist" in err
+
+
+# ------------------------------------------------------------------------------------------------- without computing
+
+
+def test_help_names_the_commands_and_not_the_workers_own(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0
+    assert all(f"\n    {name} " in out for name in ("train", "runs", "stop", "resume", "worker", "presets", "doctor"))
+    assert "\n    job" not in out
+
+
+def test_presets_are_listed_with_what_they_are(capsys):
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.match(r"quick +Dynamic training on the 8x8 digits", line) for line in lines)
+
+
+def test_the_last_line_of_train_is_the_run_folder(store, no_worker, capsys):
+    assert main(["train", "--preset", "quick", "--set", "threat.eps=8/255", "--set", "seed=3", "--name", "007"]) == 0
+    folder = Path(capsys.readouterr().out.splitlines()[-1])
+    run = RunStore(folder.parent).open(folder.name)
+    assert (run.config.seed, run.config.threat.eps, run.title, run.state) == (3, 8 / 255, "007", "queued")
+
+
+def test_a_kind_and_its_settings_can_be_set_in_any_order(store, no_worker, capsys):
+    changes = ["--set", "threat.eps=0.5", "--set", "threat.norm=l2", "--set", "strategy.name=standard"]
+    assert main(["train", "--preset", "quick", *changes, "--id", "demo-x"]) == 0
+    config = store.open("demo-x").config
+    assert (config.threat.norm, config.threat.eps, config.strategy.name) == ("l2", 0.5, "standard")
+
+
+def test_runs_lists_everything_and_a_broken_folder_only_says_so(store, no_worker, capsys):
+    assert main(["runs"]) == 0
+    assert "No runs yet" in capsys.readouterr().out
+    assert main(["train", "--preset", "quick", "--id", "mine"]) == 0
+    (store.folder / "torn").mkdir()
+    (store.folder / "torn" / "run.json").write_text("{")
+    failed = write_run(store.folder / "lost")
+    (failed / "error.json").write_text('{"error": "It broke."}')
+    capsys.readouterr()
+    assert main(["runs"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "queued" in lines["mine"] and "Dynamic on digits" in lines["mine"]
+    assert "run.json of torn is damaged" in lines["torn"]
+    assert "failed" in lines["lost"] and "It broke." in lines["lost"]
+
+
+def test_a_run_can_be_named_by_its_folder(store, no_worker, capsys, monkeypatch):
+    main(["train", "--preset", "quick"])
+    folder = capsys.readouterr().out.splitlines()[-1]
+    assert main(["stop", folder]) == 0
+    monkeypatch.chdir(store.folder.parent)
+    assert store.open(Path(folder).name).state == "stopped"
+    assert main(["resume", os.path.relpath(folder)]) == 0
+    assert store.open(Path(folder).name).state == "queued"
+    assert main(["resume", str(Path("elsewhere") / Path(folder).name)]) == 1
+
+
+def test_stopping_a_queued_run_and_resuming_it(store, no_worker, capsys):
+    main(["train", "--preset", "quick", "--id", "mine"])
+    assert main(["stop", "mine"]) == 0
+    assert "mine is stopped" in capsys.readouterr().out
+    assert main(["resume", "mine"]) == 0
+    assert store.open("mine").state == "queued"
+
+
+def test_stopping_workers_where_there_are_none(store, capsys):
+    assert main(["worker", "--stop"]) == 0
+    assert capsys.readouterr().out == "No worker is alive.\n"
+
+
+def test_commands_that_do_not_compute_load_no_torch(store):
+    program = (
+        "import sys\nsys.modules['torch'] = None\nfrom dynat_core.__main__ import main\n"
+        "for words in (['presets'], ['runs'], ['worker', '--once'], ['worker', '--stop']): assert main(words) == 0\n"
+        "assert 'pandas' not in sys.modules and 'pyarrow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=child_environment(store.folder), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# --------------------------------------------------------------------------------------------------------- real life
+
+
+def test_doctor_names_what_is_missing_and_how_to_mend_it(store, tmp_path, monkeypatch):
+    write_run(store.folder / "waits")
+    monkeypatch.setenv("DYNAT_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("DYNAT_DEVICE", "cuda:9")
+    done = command(store, "doctor")
+    assert done.returncode == 1 and done.stderr == ""
+    assert re.search(r"good  Python .*torch \d", done.stdout)
+    assert "bad   The device cuda:9 is not there" in done.stdout
+    assert "good  digits found" in done.stdout
+    assert re.search(r"note  mnist not in .*nothing\n +to mend it: run .python -m dynat_core data mnist", done.stdout)
+    assert f"good  run store {store.folder}, 1 runs, writable" in done.stdout
+    assert 'bad   no worker, and 1 runs wait\n      to mend it: run "python -m dynat_core worker"' in done.stdout
+
+
+def test_train_stop_resume_and_wait(store):
+    """Launched, stopped in the middle, resumed: the worker starts by itself and ends by itself."""
+    started = command(store, "train", "--preset", "quick", *SMALL, "--set", "epochs=12")
+    assert started.returncode == 0, started.stderr
+    run = store.open(Path(started.stdout.splitlines()[-1]).name)
+    until(lambda: len(run.records()) >= 2, "two records")
+    assert worker_state(store.folder)["busy_with"] == run.id
+    began = time.monotonic()
+    stopped = command(store, "stop", run.id)
+    assert stopped.returncode == 0 and f"{run.id} is stopped" in stopped.stdout
+    assert time.monotonic() - began < PATIENCE / 4
+    assert run.state == "stopped" and len(run.records()) < 13
+    finished = command(store, "resume", run.id, "--wait")
+    assert finished.returncode == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    assert lines[-1] == str(run.folder)
+    assert "finished" in lines and "epoch 12 of 12: clean" in finished.stdout
+    assert re.search(r"last, epoch 12: clean \d+\.\d %, robust \d+\.\d % of 60 test images", finished.stdout)
+    assert [record["epoch"] for record in run.records()] == list(range(13)) and len(run.starts()) == 2
+    until(lambda: not worker_state(store.folder)["alive"], "the worker ends")
+
+
+def test_a_run_that_fails_while_one_waits_is_one_sentence(store):
+    done = command(store, "train", "--preset", "quick", *SMALL, "--set", "device=cuda:5", "--wait")
+    assert done.returncode == 1
+    assert done.stderr.startswith("The device cuda:5 is not there") and done.stderr.count("\n") == 1
+    assert Path(done.stdout.splitlines()[-1]).is_dir()
+
+
+def test_a_job_folder_can_be_worked_on_alone(store):
+    """As a task on a cluster does it: no supervisor, no queue."""
+    data = {"name": "digits", "train_size": 64, "test_size": 20}
+    settings = {"epochs": 1, "strategy": {"name": "unsecured"}, "recording": {"steps": 1}, "data": data}
+    write_run(store.folder / "alone", config=settings)
+    done = command(store, "job", str(store.folder / "alone"))
+    assert done.returncode == 0, done.stderr
+    assert store.open("alone").state == "finished"
+    assert not (store.folder / ".worker").exists()
+
+
+def test_on_a_terminal_a_bar_shows_how_long_it_takes(store, monkeypatch, capsys):
+    from dynat_core import follow
+
+    run = store.open(write_run(store.folder / "mine").name)
+    states = iter(["queued", "running", "running", "finished"])
+    monkeypatch.setattr(type(run), "state", property(lambda self: next(states)))
+    monkeypatch.setattr(follow, "worker_alive", lambda store: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    status = '{"epoch": 1, "batch": 1, "batches": 2, "eta_s": 70.4, "phase": "train"}'
+    (run.folder / "status.json").write_text(status)
+    assert follow.follow(run) == "finished"
+    assert "1:10 left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds, words", [(0, "0:00"), (9.6, "0:10"), (70, "1:10"), (7380, "2:03:00")])
+def test_durations_read_as_clocks_do(seconds, words):
+    from dynat_core.follow import duration
+
+    assert duration(seconds) == words
