@@ -341,8 +341,8 @@ def test_the_first_fooled_step_is_marked_and_told_once():
 
 def test_a_gradient_of_zero_is_said_and_its_relative_fosc_is_not_drawn():
     path = trajectory(1)
-    flat = type(path)(**{**vars(path), "grad": 0 * path.grad, "gradient_l1": 0 * path.gradient_l1, "fosc": 0 * path.fosc,
-                         "fosc_paper": 0 * path.fosc, "relative_fosc": np.nan * path.fosc})  # fmt: skip
+    none = {name: 0 * getattr(path, name) for name in ("grad", "gradient_l1", "fosc", "fosc_paper")}
+    flat = type(path)(**{**vars(path), **none, "relative_fosc": np.nan * path.fosc})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scene = views.trajectory(flat)
@@ -418,6 +418,7 @@ def test_a_view_that_is_only_text_has_no_still():
 
 
 def test_bars_that_do_not_touch_are_drawn_apart():
-    view = View("v", "?", fig={"data": [], "layout": {}}, arrays={"a": np.array([[1, 0, 3]], np.uint16)},
-                moves=[{"kind": "bars", "arr": "a", "boxes": [[0, 1], [1, 2], [2, 3]], "color": "@ink", "share": True}])  # fmt: skip
+    bars = {"kind": "bars", "arr": "a", "boxes": [[0, 1], [1, 2], [2, 3]], "color": "@ink", "share": True}
+    counts = np.array([[1, 0, 3]], np.uint16)
+    view = View("v", "?", fig={"data": [], "layout": {}}, arrays={"a": counts}, moves=[bars])
     assert still.shapes(view, 0)[0]["path"] == "M0,0L0,0.25L1,0.25L1,0M2,0L2,0.75L3,0.75L3,0"
