@@ -16,6 +16,7 @@ _PLACES = {
     "fgsm": "attacks",
     "pgd": "attacks",
     "cw": "attacks",
+    "diagnose": "diagnosis",
     "RunConfig": "config",
     "RunStore": "runs",
 }

@@ -1,0 +1,15 @@
+"""Intervals for counts of images."""
+
+from __future__ import annotations
+
+import math
+
+
+def wilson(successes: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of the share `successes` / `n` (Wilson 1927's score interval); (nan, nan) without images."""
+    if not n or math.isnan(successes) or math.isnan(n):
+        return math.nan, math.nan
+    share = successes / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return middle - half, middle + half

@@ -1,0 +1,299 @@
+"""`diagnose`: honest models pass, models that hide something do not, and every count can be recounted.
+
+Two zoos: the thresholds were set on the first (the shipped digits runs and what can be wrapped around them); the
+second has other networks, seeds and pictures.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import dynat_core as dc
+from dynat_core import data, models
+from dynat_core.config import Digits
+from dynat_core.diagnosis import NotDiagnosable, Report, diagnose
+from dynat_core.preflight import preflight
+from dynat_core.statistics import wilson
+from dynat_core.threat import Ball
+from dynat_core.verdict import masked, optimised, restarts_agree, stall
+
+torch.set_num_threads(1)
+STORE = Path(__file__).parents[1] / "checkpoints"
+
+
+@cache
+def digits(n: int = 200) -> tuple[Tensor, Tensor]:
+    test = data.load(Digits()).test
+    return test.pixels(slice(0, n)), test.labels[:n]
+
+
+@cache
+def shipped(run: str) -> nn.Module:
+    """The digits network of a shipped run at its last epoch."""
+    net = models.digits_cnn()
+    net.load_state_dict(load_file(STORE / run / "weights" / "0030.safetensors"))
+    return net.eval()
+
+
+@cache
+def perceptron(seed: int, smooth: bool) -> nn.Module:
+    """The second zoo's network: no convolution, no BatchNorm, other activations; trained on PGD-5 examples of one
+    eps."""
+    torch.manual_seed(seed)
+    bend: type[nn.Module] = nn.Tanh if smooth else nn.ReLU
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 96), bend(), nn.Linear(96, 48), bend(), nn.Linear(48, 10))
+    train = data.load(Digits()).train
+    x, y = train.pixels(), train.labels
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    gen = torch.Generator().manual_seed(seed)
+    for _ in range(12):
+        for some in torch.randperm(len(x), generator=gen).split(64):
+            z = dc.pgd(net, Ball(x[some], 0.1), y[some], steps=5, alpha=0.03, generator=gen, final=False).z
+            optimizer.zero_grad()
+            F.cross_entropy(net(z), y[some]).backward()
+            optimizer.step()
+    return net.eval()
+
+
+class Wrapped(nn.Module):
+    """A network with something done to its pictures or its scores."""
+
+    def __init__(self, net: nn.Module, before=None, after=None) -> None:
+        super().__init__()
+        self.net, self.before, self.after = net, before or (lambda x: x), after or (lambda s: s)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.net(self.before(x)))
+
+
+def resized(x: Tensor) -> Tensor:
+    side = int(torch.randint(7, 10, (1,)))
+    return F.interpolate(F.interpolate(x, size=(side, side), mode="bilinear"), size=x.shape[-2:], mode="bilinear")
+
+
+MASKS = {
+    "logits x100": {"after": lambda s: 100 * s},
+    "quantised input": {"before": lambda x: (8 * x).round() / 8},
+    "preprocessor without gradient": {"before": lambda x: x.detach().clamp(0.05, 0.95)},
+    "random resize": {"before": resized},
+    "noisy input": {"before": lambda x: x + 0.1 * torch.randn_like(x)},
+    "softmax output": {"after": lambda s: s.softmax(1)},
+    "saturated sigmoid": {"after": lambda s: torch.sigmoid(10 * s)},
+}
+HONEST = {
+    "unsecured at .15": (lambda: shipped("demo-digits-unsecured"), 0.15),
+    "standard at .15": (lambda: shipped("demo-digits-standard"), 0.15),
+    "dynamic at .15": (lambda: shipped("demo-digits-dynamic"), 0.15),
+    "unsecured at .05": (lambda: shipped("demo-digits-unsecured"), 0.05),
+    "standard at .05": (lambda: shipped("demo-digits-standard"), 0.05),
+    "tanh perceptron at .1": (lambda: perceptron(1, True), 0.1),
+    "relu perceptron at .1": (lambda: perceptron(2, False), 0.1),
+    "tanh perceptron at .05": (lambda: perceptron(3, True), 0.05),
+}  # fmt: skip
+
+
+def judged(net: nn.Module, eps: float, **settings) -> Report:
+    torch.manual_seed(0)  # for the networks that draw random numbers of their own
+    return diagnose(net.eval(), *digits(), eps=eps, **settings)
+
+
+def test_at_most_one_honest_model_of_eight_is_suspected():
+    suspected = {
+        name: str(report) for name, (make, eps) in HONEST.items() if not (report := judged(make(), eps)).verdict.ok
+    }
+    assert len(suspected) <= 1, "\n".join(f"{k}: {v}" for k, v in suspected.items())
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("zoo", ["first", "second"])
+def test_no_masked_model_goes_without_a_warning(mask, zoo):
+    net = shipped("demo-digits-standard") if zoo == "first" else perceptron(1, True)
+    try:
+        report = judged(Wrapped(net, **MASKS[mask]), 0.15 if zoo == "first" else 0.1)
+    except NotDiagnosable as refused:
+        assert "gradient" in str(refused)
+    else:
+        assert not report.verdict.ok and "insufficient, because" in report.verdict.sentence
+
+
+def test_too_weak_an_attack_is_noticed():
+    report = judged(shipped("demo-digits-standard"), 0.3, steps=3, restarts=2)
+    assert not report.verdict.ok
+
+
+def test_every_count_can_be_recounted_from_the_samples():
+    net, (x, y) = shipped("demo-digits-standard"), digits()
+    report = judged(net, 0.15)
+    rows = report.samples
+    assert len(rows) == 200 and rows["index"].tolist() == list(range(200)) and rows.label.tolist() == y.tolist()
+    assert rows.clean_correct.tolist() == (net(x).argmax(1) == y).tolist()
+    assert report.verdict.robust == rows.robust_correct.sum() and report.verdict.n == 200
+    assert (rows.robust_correct <= rows.clean_correct).all()
+    assert ((rows.broken_by == "") == rows.robust_correct).all()
+    assert ((rows.predicted == rows.label) == rows.robust_correct).all()
+    assert ((rows.margin > 0) == rows.robust_correct).all()
+    light = report.verdict.lights[0]
+    stuck = rows[rows.robust_correct & ~(rows.relative_fosc <= 0.1)]
+    assert sorted(light.images) == stuck["index"].tolist() and light.n == rows.robust_correct.sum()
+    assert (rows[rows.robust_correct].advice != "").all()
+
+
+def test_the_same_seed_gives_the_same_report_and_the_batch_hardly_matters():
+    net = shipped("demo-digits-dynamic")
+    first, again = judged(net, 0.15), judged(net, 0.15)
+    assert first.samples.equals(again.samples) and first.verdict == again.verdict
+    assert abs(judged(net, 0.15, batch=37).verdict.robust - first.verdict.robust) <= 4
+
+
+def test_the_report_is_not_weaker_than_a_plain_attack():
+    net, (x, y) = shipped("demo-digits-standard"), digits()
+    plain = dc.pgd(
+        net, Ball(x, 0.15), y, steps=20, alpha=0.0375, restarts=3, generator=torch.Generator().manual_seed(1)
+    )
+    assert judged(net, 0.15).verdict.robust <= int((plain.logits.argmax(1) == y).sum()) + 2
+
+
+def test_a_report_shows_itself_escaped_in_a_notebook_and_in_words():
+    report = judged(shipped("demo-digits-standard"), "0.15", steps=10, restarts=2)
+    assert "Robust accuracy" in str(report) and "<table>" in report._repr_html_()
+    assert "n = 200" in report.verdict.sentence and report.settings["words"].startswith(
+        "PGD-10 x 2, margin loss, L-inf eps 0.15"
+    )
+
+
+def test_the_model_is_left_as_it_was_found():
+    net = Wrapped(shipped("demo-digits-standard")).train()
+    net.net[1].eval()
+    flags = [m.training for m in net.modules()]
+    report = diagnose(net, *digits(20), eps=0.1, steps=3, restarts=1)
+    assert [m.training for m in net.modules()] == flags and all(p.grad is None for p in net.parameters())
+    note = next(f for f in report.findings if f.name == "eval mode")
+    assert not note.ok and note.sentence not in report.verdict.warnings
+
+
+def test_overriding_a_finding_is_said():
+    net = Wrapped(shipped("demo-digits-unsecured"), after=lambda s: s.softmax(1))
+    report = diagnose(net.eval(), *digits(), eps=0.05, overridden=("logits, not probabilities",))
+    assert "Overridden: logits, not probabilities" in report.verdict.sentence
+
+
+def _net(x: Tensor) -> Tensor:
+    return shipped("demo-digits-standard")(x)
+
+
+class Plain(nn.Module):
+    """A model made of one function."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+BROKEN = [
+    ("images", {"x": torch.zeros(5, 64)}, "give floats of shape"),
+    ("images", {"x": torch.zeros(5, 1, 8, 8, dtype=torch.uint8)}, "give floats"),
+    ("labels", {"y": torch.zeros(3)}, "one whole number for each image"),
+    ("finite images", {"x": torch.full((5, 1, 8, 8), float("nan"))}, "not finite"),
+    ("input range", {"x": torch.rand(5, 1, 8, 8) * 255}, "give images in [0, 1]"),
+    ("forward pass", {"x": torch.rand(5, 3, 8, 8)}, "check their shape"),
+    ("logits", {"model": Plain(lambda x: x)}, "one row of class scores"),
+    ("label range", {"y": torch.full((5,), 11)}, "labels from 0 to 9"),
+    ("finite scores", {"model": Plain(lambda x: _net(x) * float("nan"))}, "not finite numbers"),
+    ("gradient", {"model": Plain(lambda x: _net(x.detach()))}, "cuts it"),
+    ("logits, not probabilities", {"model": Plain(lambda x: _net(x).softmax(1))}, "take the softmax off"),
+    ("deterministic", {"model": Plain(lambda x: _net(x) + torch.randn(len(x), 10))}, "switch the randomness off"),
+    ("batch independence", {"model": Plain(lambda x: _net(x - x.mean(0, keepdim=True)))}, "fixed statistics"),
+    ("gradient", {"model": Plain(lambda x: _net((8 * x).round() / 8))}, "FOSC 0 means nothing here"),
+    (
+        "normalisation inside",
+        {"model": Plain(lambda x: _net(0.5 * x + 0.5) if x.min() < -0.1 else 0 * _net(x))},
+        "put that normalisation inside",
+    ),
+    ("better than chance", {"model": Plain(lambda x: _net(x).roll(3, 1))}, "order of the labels"),
+]
+
+
+@pytest.mark.parametrize("name, changed, fix", BROKEN, ids=[f"{k}-{b[0]}" for k, b in enumerate(BROKEN)])
+def test_each_thing_that_may_be_wrong_is_one_sentence_with_its_fix(name, changed, fix):
+    x, y = digits(100) if name in ("normalisation inside", "better than chance") else digits(5)
+    x, y = changed.get("x", x), changed.get("y", y)
+    found = preflight(changed.get("model", shipped("demo-digits-standard")).eval(), Ball(x, 0.1), y)
+    failed = {f.name: f for f in found if not f.ok}
+    assert name in failed and fix in failed[name].sentence and "\n" not in failed[name].sentence
+
+
+def test_a_good_model_passes_every_check():
+    assert [
+        f.sentence for f in preflight(shipped("demo-digits-standard"), Ball(digits()[0], 0.1), digits()[1]) if not f.ok
+    ] == []
+
+
+@pytest.mark.parametrize("bad", [{"eps": "0"}, {"eps": "big"}, {"steps": 2}, {"restarts": 0}, {"norm": "l1"}])
+def test_impossible_requests_are_refused(bad):
+    with pytest.raises(ValueError):
+        diagnose(shipped("demo-digits-standard"), *digits(10), **({"eps": 0.1} | bad))
+
+
+# ------------------------------------------------------------------------------------------------ lights by hand
+
+
+def test_the_first_light_counts_surviving_images_that_are_not_converged():
+    surviving = np.array([True] * 20 + [False] * 5)
+    rho = np.where(np.arange(25) < 1, 0.5, 0.01)
+    assert optimised(surviving, rho, np.ones(25)).ok  # 19 of 20 is 95 %
+    rho[:2] = np.nan
+    light = optimised(surviving, rho, np.ones(25))
+    assert not light.ok and light.images == (0, 1) and light.number == 0.9 and "2 of 20" in light.sentence
+    assert not optimised(surviving, np.zeros(25), np.zeros(25)).ok  # FOSC 0 without a gradient is not convergence
+    assert optimised(np.zeros(5, bool), np.ones(5), np.ones(5)).n == 0
+
+
+def test_the_second_light_asks_what_the_last_restart_still_found():
+    correct, broken_at = np.ones(200, bool), np.full(200, -1)
+    broken_at[:50], broken_at[50:60], broken_at[60:62] = 0, 1, 4
+    assert restarts_agree(correct, broken_at, 5).ok
+    broken_at[60:70] = 4
+    light = restarts_agree(correct, broken_at, 5)
+    assert not light.ok and light.number == 0.05 and light.images == tuple(range(50, 70))
+    assert restarts_agree(correct, broken_at, 1).state == "cannot tell"
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({}, None),
+    ({"no_gradient": np.arange(100) < 20}, "20 of 100 images have no gradient"),
+    ({"blind": np.arange(100) < 9}, "breaks 9 images"),
+    ({"scaled": {0.1: 0.5, 1.0: 0.7, 10.0: 0.7}}, "20 points more than the same attack with the logits times 0.1"),
+    ({"margin_accuracy": 0.4}, "30 points more than the same attack on the margin loss"),
+    ({"large_eps_accuracy": 0.5}, "50 % accuracy is left"),
+    ({"deterministic": False}, "Two passes"),
+])  # fmt: skip
+def test_the_third_light_names_each_sign_of_masking(changes, words):
+    plain = {"correct": np.ones(100, bool), "no_gradient": np.zeros(100, bool), "blind": np.zeros(100, bool),
+             "scaled": {0.1: 0.8, 1.0: 0.7, 10.0: 0.9}, "margin_accuracy": 0.7, "large_eps_accuracy": 0.0,
+             "large_eps": 0.5, "deterministic": True}  # fmt: skip
+    light = masked(**(plain | changes))
+    assert light.ok == (words is None) and (words is None or words in light.sentence)
+
+
+def test_the_stall_doctor_tells_what_would_help():
+    steps = np.linspace(1, 0, 12)[:, None]
+    rho = np.hstack([0.9 * steps + 0.2, 0 * steps + 0.5, np.maximum(steps - 0.5, 0.0), 0 * steps + np.nan])
+    l1 = np.hstack([np.ones((12, 3)), np.zeros((12, 1))])
+    assert stall(rho, l1).tolist() == ["more steps", "smaller steps", "done", "masked"]
+
+
+def test_intervals_are_wilsons():
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert all(np.isnan(wilson(0, 0)))
