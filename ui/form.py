@@ -63,9 +63,12 @@ class ConfigForm:
 
     # -- drawing
 
-    def group(self, name: str, columns: int = 3, only: tuple[str, ...] | None = None) -> None:
-        """Draw a union (its choice, then that kind's fields) or a group of settings; `only` limits the fields."""
-        if name in UNIONS:
+    def group(self, name: str, columns: int = 3, only: tuple[str, ...] | None = None, choose: bool = True) -> None:
+        """Draw a union (its choice, unless it stands elsewhere, then that kind's fields) or a group of settings.
+
+        only: the fields to draw, all if None.
+        """
+        if name in UNIONS and choose:
             self._choice(name)
         fields = [p for p, _ in self._fields() if p.startswith(name + ".") and not self._is_choice(p)]
         fields = [p for p in fields if p not in _CONSTANT and (only is None or p.partition(".")[2] in only)]
@@ -83,7 +86,7 @@ class ConfigForm:
         field = dict(self._fields())[path]
         key = self._widget(path)
         st.session_state.setdefault(key, self._draft.get(path, show(path, default_of(field))))
-        label, hint = path.rpartition(".")[2].replace("_", " "), f"{field.description}  \n`{path}`"
+        label, hint = label_of(path), f"{field.description}  \n`{path}`"
         options = choices(field)
         if options:
             st.selectbox(label, options, key=key, help=hint)
@@ -181,7 +184,7 @@ def judge(tree: Mapping[str, Any]) -> tuple[RunConfig | None, dict[str, str]]:
             words = sentence(ValidationError.from_exception_data(error.title, [detail]))
             place = words.partition(" ")[0]
             field = next((p for p in as_paths(tree) if place == p or place.startswith(p + ".")), "")
-            problems.setdefault(field, words.replace(place, field.rpartition(".")[2], 1) if field else words)
+            problems.setdefault(field, words.replace(place, label_of(field), 1) if field else words)
         return None, problems
 
 
@@ -232,6 +235,12 @@ def read(text: Any, field: FieldInfo) -> Any:
     if get_origin(field.annotation) is tuple:
         return [part for part in text.replace(",", " ").split() if part not in "[]"]
     return text
+
+
+def label_of(path: str) -> str:
+    """A field's name for people; symbols stay as they are."""
+    name = path.rpartition(".")[2]
+    return name if name in ("c_max", "T_control") else name.replace("_", " ")
 
 
 def default_of(field: FieldInfo) -> Any:

@@ -1,7 +1,7 @@
 """The frame around every screen: page set-up, menu, the state of the machine, and the guard that says errors plainly.
 
-A screen is `with page("Epochs", "How did ... move while it trained?"):` and its body; what reruns by itself is a function
-under `@live(...)`, Streamlit's fragment with the same guard.
+A screen is `with page("Epochs", "How did ... move while it trained?"):` and its body; what reruns by itself is a
+function under `@live(...)`, Streamlit's fragment with the same guard.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 
 import streamlit as st
 
 from dynat_core.errors import DynatError
 from dynat_core.jobs import worker_state
+from ui.link import carry, entered, remembered
 from ui.store import store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +46,9 @@ def page(title: str, question: str) -> Iterator[None]:
     """Set the page up, draw the menu and the screen's one question, and say errors of the body in one sentence."""
     st.set_page_config(page_title=f"{title} - Dynat", page_icon="◐", layout="wide", initial_sidebar_state="collapsed")
     st.html(ROOT / "ui" / "theme.css")
+    if teaching():
+        st.html(ROOT / "ui" / "teach.css")
+    entered(screen_of(title))
     with guarded():
         _menu()
         st.html(f'<p class="dynat-question">{question}</p>')
@@ -59,9 +64,8 @@ def guarded() -> Iterator[None]:
         st.error(str(error))
     except Exception as error:
         _log.exception("a screen failed")
-        st.error(
-            f"This screen met an error of its own ({type(error).__name__}); reload it, and if it stays, see the terminal."
-        )
+        what = f"This screen met an error of its own ({type(error).__name__})"
+        st.error(f"{what}; reload it, and if it stays, see the terminal.")
 
 
 def live(every: float | None) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -94,24 +98,38 @@ def exists(path: str) -> bool:
     return (ROOT / path).is_file()
 
 
+def screen_of(title: str) -> str:
+    """The name under which a screen keeps what it shows, from its title."""
+    return title.lower().replace(" ", "-")
+
+
 def _menu() -> None:
-    keep = {"teach": "1"} if teaching() else None
     with st.container(key="menu", horizontal=True, vertical_alignment="center", gap="small"):
         st.html('<span class="dynat-brand">Dynat</span>', width="content")
         for path, label in MENU.items():
             if exists(path):
-                st.page_link(path, label=label, query_params=keep)
+                _entry(path, label)
         more = {path: label for path, label in MORE.items() if exists(path)}
-        if more:
+        if more and not teaching():
             with st.popover("More", type="tertiary"):
                 for path, label in more.items():
-                    st.page_link(path, label=label, query_params=keep)
+                    _entry(path, label)
         st.space("stretch")
         st.html(_machine(), width="content")
 
 
+def _entry(path: str, label: str) -> None:
+    """A menu entry leads back to what that screen last showed."""
+    st.page_link(path, label=label, query_params=carry(**remembered(screen_of(label))) or None)
+
+
 def _machine() -> str:
+    """What computes here: device and what it works on."""
+    if view_only():
+        return '<span class="dynat-state">view only</span>'
     state = worker_state(store().folder)
-    if state["busy_with"]:
-        return f'<span class="dynat-state busy">{state["device"] or "CPU"}, training</span>'
-    return '<span class="dynat-state">idle</span>'
+    device = str(state["device"] or "CPU").replace("cpu", "CPU").replace("cuda", "GPU")
+    busy = state["busy_with"]
+    return (
+        f'<span class="dynat-state{" busy" if busy else ""}">{escape(device)}, {"training" if busy else "idle"}</span>'
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pandas as pd
 import streamlit as st
 
 from dynat_core.analyst import Analyst
-from dynat_core.errors import RunError
 from dynat_core.health import HealthNote, notes
 from dynat_core.history import History
 from dynat_core.runs import Run, RunStore
@@ -20,6 +20,21 @@ from dynat_core.trajectories import Trajectory
 def store() -> RunStore:
     """The run store that DYNAT_STORE names."""
     return RunStore()
+
+
+@st.cache_resource(show_spinner=False, ttl=2)
+def _runs(folder: str) -> list[Run]:
+    return RunStore(folder).list()
+
+
+def runs() -> list[Run]:
+    """All runs, newest first, as they were at most two seconds ago; the state of each is always found out anew."""
+    return _runs(str(store().folder))
+
+
+def look_again() -> None:
+    """Forget the list of runs, after one was made or removed."""
+    _runs.clear()
 
 
 def history(run: Run) -> History:
@@ -46,8 +61,30 @@ def trajectory(run: Run, index: int, epoch: int) -> Trajectory | None:
 
 @st.cache_data(show_spinner=False, max_entries=256)
 def _trajectory(folder: str, modified: float, index: int, epoch: int) -> bytes | None:
-    found = Run(Path(folder)).trajectory(index, epoch)
-    return None if found is None else found.to_bytes()
+    run = Run(Path(folder))
+    found = run.trajectory(index, epoch)
+    if found is None:
+        return None
+    return replace(found, settings={**found.settings, "classes": list(run.config.classes)}).to_bytes()
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _curves(folder: str, modified: float, epoch: int) -> dict[str, np.ndarray]:
+    return Run(Path(folder)).curves(epoch)
+
+
+def curves(run: Run) -> tuple[int, dict[str, np.ndarray]] | None:
+    """(epoch, curves of all paths recorded there) of a run that keeps them, else None."""
+    found = run.paths()
+    return None if found is None else (found[0], _curves(str(run.folder), run.modified, found[0]))
+
+
+def lost_between(curves: dict[str, np.ndarray], first: int, last: int) -> int | None:
+    """The lowest-numbered image first fooled at a step from `first` to `last` of its recorded path."""
+    fooled = curves["margin"] < 0
+    step = np.where(fooled.any(axis=1), fooled.argmax(axis=1), -1)
+    found = curves["index"][(step >= first) & (step <= last)]
+    return int(found.min()) if len(found) else None
 
 
 def samples(run: Run, epoch: int | str) -> pd.DataFrame:
@@ -74,7 +111,7 @@ def stamp(run: Run, epoch: int) -> str:
     """What an answer about a checkpoint depends on beside the question: its weights and the run's data."""
     weights = run.weights(epoch)
     starts = run.starts()
-    data = str(starts[-1].get("data") if starts else "")
+    data = str(starts[-1].get("data_hash") if starts else "")
     return _hash(str(weights), weights.stat().st_mtime_ns) + data
 
 

@@ -1,0 +1,127 @@
+"""The epochs screen: how FOSC, accuracy and loss moved while it trained, one cursor for all of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html import escape
+
+import streamlit as st
+
+from dynat_core import views
+from dynat_core.runs import Run
+from ui.choose import choose_runs, titles
+from ui.details import about_run, results_table
+from ui.frame import live, page, screen_of, teaching
+from ui.link import Cursor, Link, carry, choice
+from ui.live import interrupted_banner
+from ui.scrubber import Report, scrubber
+from ui.store import health, history
+from ui.words import progress, waiting
+
+SCREEN = screen_of("Epochs")
+EVERY = 1.5  # seconds between looks at a run that is under way
+SPLITS = {"train": "trained on", "test": "test"}
+FORMS, KINDS = ("relative", "box", "paper"), ("histogram", "ecdf", "heatmap")
+
+
+def main() -> None:
+    """Ask, load, draw."""
+    choosing, images = st.columns([3, 1], vertical_alignment="bottom")
+    with choosing:
+        runs = choose_runs(SCREEN)
+    with images:
+        split = choice(SCREEN, "split", "Images", SPLITS, label_visibility="collapsed", width="stretch")
+    for run in runs:
+        interrupted_banner(SCREEN, run)
+    cursor = Cursor(SCREEN, "epoch")
+    last = max(len(history(run)) - 1 for run in runs)
+    problem = cursor.read(None if any(run.state == "running" for run in runs) else last)
+    if problem:
+        st.info(problem)
+    form, kind = Link(SCREEN, "form"), Link(SCREEN, "view")
+    form.arrived()
+    kind.arrived()
+    scrub(runs, split, cursor, form, kind)
+    health_notes(runs, cursor)
+    results_table(runs)
+    if not teaching():
+        for run in runs:
+            about_run(run)
+
+
+def scrub(runs: list[Run], split: str, cursor: Cursor, form: Link, kind: Link) -> None:
+    """The picture; while a run is under way it looks for new epochs, and the cursor stays where it is."""
+    moving = [run.id for run in runs if run.state in ("running", "queued")]
+
+    @live(EVERY if moving else None)
+    def picture() -> None:
+        if [run.id for run in runs if run.state in ("running", "queued")] != moving:
+            st.rerun()  # banners and results depend on the states, and polling ends with the last run
+        for run in runs:
+            if run.id in moving:
+                under_way(run)
+        scene = drawn(runs, split, form.value or FORMS[0], kind.value or KINDS[0])
+        follow = bool(moving) and cursor.goto is None
+        report = scrubber(
+            "epochs", scene, run=",".join(run.id for run in runs), cursor=cursor.goto, live=bool(moving), follow=follow,
+            jump=cursor.jump,
+        )  # fmt: skip
+        cursor.heard(report)
+        heard_switches(report, form, kind)
+        if report.action == "open-selection" and report.selection:
+            open_in_trajectory(runs, report)
+
+    picture()
+
+
+def drawn(runs: list[Run], split: str, form: str, kind: str) -> views.Scene:
+    """The scene of these runs as they are now."""
+    names = titles(runs)
+    histories = [views.NamedHistory(names[run.id], history(run), run.config, run.state == "running") for run in runs]
+    scene = views.epochs(histories, split, form, kind)
+    return replace(scene, opens="Open in Trajectory" if split == "test" else "")
+
+
+def under_way(run: Run) -> None:
+    """How far a run is, or what it waits for."""
+    if run.running:
+        done, words = progress(run.status(), run.config.epochs)
+        st.progress(done, text=f"{run.title.replace('[', '(').replace(']', ')')}: {words}")
+    else:
+        st.html(f'<p class="dynat-quiet">{escape(run.title)} is queued: {waiting(run, None)}.</p>')
+
+
+def heard_switches(report: Report, form: Link, kind: Link) -> None:
+    """FOSC form and view are chosen in the browser; the query string follows."""
+    for link, name, options in ((form, "form", FORMS), (kind, "kind", KINDS)):
+        chosen = report.chosen.get(name)
+        if chosen in options and chosen != (link.value or options[0]):
+            link.write(None if chosen == options[0] else chosen)
+
+
+def open_in_trajectory(runs: list[Run], report: Report) -> None:
+    """Take the brushed images of the run that has most of them along."""
+    picked = report.selection
+    assert picked is not None
+    first = max(picked.counts, key=lambda k: picked.counts[k], default=0)
+    ordered = [runs[first].id, *(run.id for k, run in enumerate(runs) if k != first)][:2]
+    low, high = ("" if v is None else f"{v:.6g}" for v in (picked.low, picked.high))
+    query = carry(run=ordered, epoch=picked.i, pick=f"{picked.measure},{low},{high}")
+    st.switch_page("pages/trajectory.py", query_params=query)
+
+
+def health_notes(runs: list[Run], cursor: Cursor) -> None:
+    """What looks wrong in these runs, where, and what to do."""
+    for run in runs:
+        for note in health(run):
+            key = f"{run.id}-{note.kind}-{note.epoch}"
+            with st.container(key=f"note-{key}", horizontal=True, vertical_alignment="center", gap="small"):
+                what = f"<b>{escape(run.title)}: {escape(note.kind)}.</b>"
+                said = f"{what} {escape(note.sentence)} <i>{escape(note.advice)}</i>"
+                st.html(f'<p class="dynat-note">{said}</p>', width="stretch")
+                words = f"Go to epoch {note.epoch}"
+                st.button(words, key=f"goto-{key}", on_click=cursor.to, args=(note.epoch,))
+
+
+with page("Epochs", "How did FOSC, accuracy and loss move while it trained?"):
+    main()

@@ -1,0 +1,241 @@
+"""The train screen: settings from a preset or another run, what they would cost here, the start, and the queue."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from dynat_core.analyst import Answer
+from dynat_core.config import Dynamic, RunConfig
+from dynat_core.errors import RunError
+from dynat_core.presets import PRESETS, describe, preset
+from dynat_core.rerun import command
+from dynat_core.views.words import number, percent
+from ui.form import ConfigForm
+from ui.frame import guarded, page, screen_of, teaching, view_only
+from ui.link import Link, carry
+from ui.live import live_strip, start, stuck_cards
+from ui.paths import look_at_helper, tab
+from ui.store import analyst, store
+from ui.words import duration
+
+SCREEN = screen_of("Train")
+FIRST = "quick"
+PRESET = f"{SCREEN}.preset"
+
+
+def main() -> None:
+    """Ask, estimate, start."""
+    if view_only():
+        st.info("Training needs torch, which is not installed here: run `pip install -r requirements.txt`.")
+    else:
+        analyst(str(store().folder)).warm()
+    form = ConfigForm(SCREEN, preset(FIRST))
+    left, right = st.columns([8, 4], gap="medium")
+    with left:
+        choose_start(form)
+        if teaching():
+            simple_form(form)
+        else:
+            whole_form(form)
+    with right, st.container(border=True, key="launch"):
+        launch(form)
+    st.html('<h4 class="dynat-head">Under way</h4>')
+    live_strip(SCREEN)
+    stuck_cards(SCREEN)
+
+
+# ------------------------------------------------------------------------------------------------------------- form
+
+
+def choose_start(form: ConfigForm) -> None:
+    """Where the settings come from: a preset, or a run to clone."""
+    clone, named = Link(SCREEN, "clone"), Link(SCREEN, "preset")
+    if clone.arrived() and clone.value:
+        take_clone(form, clone.value)
+    if named.arrived() and named.value:
+        if named.value in PRESETS:
+            st.session_state[PRESET] = named.value
+            form.load(preset(named.value))
+        else:
+            st.error(f"There is no preset called {named.value[:40]!r}; the list below has them all.")
+    st.session_state.setdefault(PRESET, FIRST)
+
+    def chosen() -> None:
+        form.load(preset(st.session_state[PRESET]))
+        st.session_state.pop(f"{SCREEN}.cloned", None)
+        clone.write(None)
+
+    names = [name for name in PRESETS if not teaching() or "digits" in name or name == FIRST]
+    st.selectbox(
+        "Begin with a preset", names, key=PRESET, on_change=chosen, format_func=lambda n: f"{n}: {describe(n)}"
+    )
+    cloned = st.session_state.get(f"{SCREEN}.cloned")
+    if cloned:
+        st.caption(f"These are the settings of {cloned}; change what should be different.")
+
+
+def take_clone(form: ConfigForm, id: str) -> None:
+    """Fill the form with the settings of a run."""
+    try:
+        run = store().open(id)
+    except RunError as error:
+        st.error(str(error))
+        return
+    title = f"{run.title}, changed"[:120] if run.config.name else None
+    form.load(run.config.model_copy(update={"name": title}))
+    st.session_state[f"{SCREEN}.cloned"] = run.title
+
+
+def whole_form(form: ConfigForm) -> None:
+    """Every setting; what is rarely changed is folded away."""
+    form.row(["name", "epochs", "seed"])
+    for place, group in zip(st.columns(3), ("data", "model", "threat"), strict=True):
+        with place:
+            st.html(f'<h4 class="dynat-head">{HEADINGS[group]}</h4>')
+            form.group(group, columns=2, only=None if group != "data" else ())
+    st.html(f'<h4 class="dynat-head">{HEADINGS["strategy"]}</h4>')
+    form.group("strategy", columns=4)
+    with st.expander(f"How many images{said_wrong(form, 'data')}"):
+        form.group("data", choose=False)
+    with st.expander(f"Optimiser{said_wrong(form, 'optimizer')}"):
+        form.group("optimizer")
+    with st.expander(f"What is recorded{said_wrong(form, 'recording')}"):
+        form.group("recording")
+    with st.expander(f"Precision and device{said_wrong(form, 'precision', 'device')}"):
+        form.row(["precision", "device"], columns=2)
+
+
+HEADINGS = {
+    "data": "Which images?",
+    "model": "Which network?",
+    "strategy": "How are training examples made?",
+    "threat": "What may the attack change?",
+}
+
+
+def simple_form(form: ConfigForm) -> None:
+    """Teacher mode: how the examples are made, and for how long."""
+    form.row(["epochs"])
+    form.group("strategy", columns=2, only=("c_max", "T_control"))
+
+
+def said_wrong(form: ConfigForm, *groups: str) -> str:
+    """A mark for a folded part in which something is wrong."""
+    wrong = sum(path.partition(".")[0] in groups for path in form.problems)
+    return f" :red[({wrong} to correct)]" if wrong else ""
+
+
+# ----------------------------------------------------------------------------------------------------------- launch
+
+
+def launch(form: ConfigForm) -> None:
+    """What would be started, what it would cost, and the button."""
+    config = form.config
+    if config is None:
+        wrong = len(form.problems)
+        st.html(f'<h4 class="dynat-head">{wrong} setting{"s" * (wrong != 1)} to correct</h4>')
+        for sentence in form.problems.values():
+            st.error(sentence)
+    else:
+        st.html('<h4 class="dynat-head">This run</h4>')
+        st.text(config.summary())
+        estimate(form, config)
+    hint = "Needs torch." if view_only() else None
+    ready = config is not None and not view_only()
+    st.button(
+        "Start the run",
+        type="primary",
+        width="stretch",
+        disabled=not ready,
+        on_click=launched,
+        args=(config,),
+        help=hint,
+    )
+    begun = st.session_state.get(f"{SCREEN}.begun")
+    if begun:
+        st.success(f"{begun} is in the queue.")
+        if st.button("Watch it", width="stretch"):
+            st.switch_page("pages/epochs.py", query_params=carry(run=begun))
+    if config is not None and not teaching():
+        with st.expander("The same from the command line"):
+            st.code(command(config), language="bash", wrap_lines=True)
+
+
+def launched(config: RunConfig) -> None:
+    """Put the run into the queue and see that somebody works on it."""
+    with guarded():
+        run = store().create(config)
+        st.session_state[f"{SCREEN}.begun"] = run.id
+        start(run)
+
+
+def estimate(form: ConfigForm, config: RunConfig) -> None:
+    """Measured on this device, for these very settings, when asked."""
+    key = f"{SCREEN}.estimate"
+    question = {"config": config.model_dump(mode="json", exclude={"name"})}
+
+    def ask() -> None:
+        st.session_state[key] = question
+
+    asked = st.session_state.get(key)
+    words = "Estimate the cost" if asked is None or asked == question else "Estimate again for these settings"
+    st.button(words, width="stretch", on_click=ask, disabled=view_only(), icon=":material/timer:")
+    if asked is None or view_only():
+        return
+    if asked != question:
+        st.caption("The settings have changed since the last estimate.")
+        return
+    answer = measured(question)
+    if answer.value is None:
+        st.error(answer.error or "The probe gave no answer; ask again.")
+        analyst(str(store().folder)).forget(f"probe/{tab()}")
+        st.session_state.pop(key, None)
+        return
+    with st.container(key="estimate"):
+        show_estimate(form, config, answer.value[0])
+
+
+def measured(question: dict[str, Any]) -> Answer:
+    """A short probe in the analysis helper."""
+    helper = analyst(str(store().folder))
+    looks = {"probe": lambda: helper.ask("probe", question, view=f"probe/{tab()}")}
+    return look_at_helper(looks, "training a few batches to see", "estimate")["probe"]
+
+
+def show_estimate(form: ConfigForm, config: RunConfig, found: dict[str, Any]) -> None:
+    """Cost of an epoch and of the whole, and what the threshold would do."""
+    bound = "at most " if isinstance(config.strategy, Dynamic) else ""
+    device = escape(str(found["device"]).upper())
+    gradient = f"{number(1e6 * found['seconds_per_gradient'])} µs a gradient and image"
+    st.html(
+        f'<p class="dynat-estimate">{bound}<b>{duration(found["seconds_total"])}</b> on {device}</p>'
+        f'<p class="dynat-facts">{bound}{number(found["seconds_per_epoch"])} s an epoch of {found["images"]:,} images, '
+        f"{gradient}. Measured just now; other work on this machine counts.</p>"
+    )
+    if isinstance(config.strategy, Dynamic):
+        show_threshold(form, config.strategy.c_max, found)
+
+
+def show_threshold(form: ConfigForm, c_max: float, found: dict[str, Any]) -> None:
+    """The share of images that would stop after one step, and a threshold at which a third would."""
+    suggested, at = found["suggested_c_max"], found["quantiles"]
+    asked = (("0.1", "10 %"), ("0.5", "median"), ("0.9", "90 %"))
+    shares = ", ".join(f"{number(at[q])} ({words})" for q, words in asked)
+    share = percent(found["stopped_after_one"])
+    st.html(
+        f'<p class="dynat-estimate">At c_max {number(c_max)}, <b>{share}</b> of the images would stop after the first '
+        f'step.</p><p class="dynat-facts">Measured on a network that has just begun to learn: {found["form"]} FOSC '
+        f"after one step is {shares}. At {number(suggested)} a third would stop.</p>"
+    )
+
+    def use() -> None:
+        form.put("strategy.c_max", f"{suggested:g}")
+
+    st.button(f"Use c_max {number(suggested)}", on_click=use, disabled=suggested == c_max)
+
+
+with page("Train", "What should be trained, and what will it cost here?"):
+    main()

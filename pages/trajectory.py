@@ -1,0 +1,351 @@
+"""The trajectory screen: what an attack did to one image, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from dynat_core import views
+from dynat_core.config import NORM_WORDS
+from dynat_core.errors import ConfigError, RunError
+from dynat_core.runs import Run
+from dynat_core.trajectories import Trajectory
+from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
+from ui.frame import live, page, screen_of, teaching, view_only
+from ui.images import image_table, read_pick
+from ui.link import Cursor, Link
+from ui.paths import (
+    LOSSES,
+    MOST_STEPS,
+    STARTS,
+    Attack,
+    as_npz,
+    as_trajectory,
+    ask,
+    can_be_asked,
+    look_at_helper,
+    read_attack,
+    recorded,
+    recorded_attack,
+    request,
+)
+from ui.scrubber import Report, scrubber
+from ui.store import analyst, curves, lost_between, runs, samples, store
+
+SCREEN = screen_of("Trajectory")
+START = 4
+FORMS = ("box", "paper")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the screen shows: one image, one or two models, each at an epoch, and the attack."""
+
+    models: list[tuple[Run, int]]
+    index: int
+    attack: Attack
+
+
+def main() -> None:
+    """Ask, load, draw."""
+    known = {run.id: run for run in runs() if run.state != "broken" and epochs_of(run)}
+    if not known:
+        empty_store() if not runs() else st.info(
+            "No run here has a checkpoint or a recorded path yet; one epoch is enough."
+        )
+        return
+    if not view_only():
+        analyst(str(store().folder)).warm()
+    links = {name: Link(SCREEN, name) for name in ("run", "epoch", "image", "attack", "pick", "form")}
+    for link in links.values():
+        link.arrived()
+    *places, how = st.columns([3.4, 1.5, 3, 4.1], gap="small", vertical_alignment="bottom")
+    chosen, epochs = choose_models(known, links, places)
+    with how:
+        attack = choose_attack(chosen[0], links["attack"])
+    which, picture = st.columns([3.4, 8.6], gap="small")
+    with which:
+        index, images = choose_image(chosen, epochs, links)
+    with picture:
+        draw(Shown(list(zip(chosen, epochs, strict=True)), index, attack), images, links)
+
+
+# ------------------------------------------------------------------------------------------------------------ asking
+
+
+def epochs_of(run: Run) -> list[int]:
+    """The epochs with something to show: recorded paths, and kept weights where they can be attacked."""
+    last = run.last_record()
+    there = set() if last is None or view_only() else set(run.kept_epochs())
+    if last is not None and run.config.recording.probes:
+        there |= set(range(last["epoch"] + 1))
+    found = run.paths()
+    return sorted(there | ({found[0]} if found else set()))
+
+
+def choose_models(
+    known: dict[str, Run], links: Mapping[str, Link], places: Sequence[Any]
+) -> tuple[list[Run], list[int]]:
+    """One model or two, and the epoch of each."""
+    asked = (links["run"].value or "").split(",") if links["run"].value else default_models(known)
+    unknown = [id for id in asked[:2] if id not in known]
+    for id in unknown:
+        try:
+            store().open(id)
+            st.error(f"{id} has no checkpoint or recorded path yet; choose another run.")
+        except RunError as error:
+            st.error(str(error))
+    asked = [id for id in dict.fromkeys(asked[:2]) if id in known] or default_models(known)
+    names = titles(list(known.values()))
+    first, when, second = places
+    st.session_state[f"{SCREEN}.a"] = asked[0]
+    st.session_state[f"{SCREEN}.b"] = asked[1] if len(asked) > 1 else ""
+
+    def changed() -> None:
+        a, b = st.session_state[f"{SCREEN}.a"], st.session_state[f"{SCREEN}.b"]
+        links["run"].write(",".join(id for id in dict.fromkeys((a, b)) if id))
+
+    with first:
+        st.selectbox("Model", list(known), format_func=lambda id: names[id], key=f"{SCREEN}.a", on_change=changed)
+    with second:
+        others = ["", *(id for id in known if id != asked[0] and fits(known[id], known[asked[0]]))]
+        if st.session_state[f"{SCREEN}.b"] not in others:
+            st.session_state[f"{SCREEN}.b"] = ""
+        st.selectbox(
+            "beside",
+            others,
+            format_func=lambda id: names.get(id, "no other model"),
+            key=f"{SCREEN}.b",
+            on_change=changed,
+        )
+    chosen = [known[id] for id in (asked[0], st.session_state[f"{SCREEN}.b"]) if id]
+    with when:
+        epoch = choose_epoch(chosen[0], links["epoch"])
+    return chosen, [epoch, *(beside_epoch(run, epoch, last_of(chosen[0])) for run in chosen[1:])]
+
+
+def beside_epoch(run: Run, epoch: int, last: int) -> int:
+    """The epoch of the other model: the same one; its own last one beside the first model's last, or if it lacks it."""
+    return epoch if epoch != last and epoch in epochs_of(run) else last_of(run)
+
+
+def default_models(known: dict[str, Run]) -> list[str]:
+    """Standard beside Dynamic, whose paths are shipped; or the newest run."""
+    return [id for id in reversed(DEMO_PAIR) if id in known] or default_runs(known)
+
+
+def fits(run: Run, other: Run) -> bool:
+    """Whether both were trained on images of the same data set."""
+    return run.config.data.name == other.config.data.name
+
+
+def last_of(run: Run) -> int:
+    """The epoch shown first: the one whose paths are all recorded, or the last there is."""
+    found = run.paths()
+    return found[0] if found else epochs_of(run)[-1]
+
+
+def choose_epoch(run: Run, link: Link) -> int:
+    """The epoch, from the query string or the list."""
+    there, key = epochs_of(run), f"{SCREEN}.epoch"
+    text = link.value
+    if text is not None and (not text.isascii() or not text.isdecimal() or int(text[:6]) not in there):
+        kept = ", ".join(map(str, there)) if len(there) <= 12 else f"{there[0]} to {there[-1]}"
+        st.info(f"There is no checkpoint or recorded path of {run.title} at epoch {text[:20]}; there is {kept}.")
+        text = None
+    st.session_state[key] = int(text[:6]) if text is not None else last_of(run)
+    best = (run.last_record() or {}).get("best_epoch")
+
+    def words(epoch: int) -> str:
+        return f"{epoch} (last)" if epoch == there[-1] else f"{epoch} (best)" if epoch == best else str(epoch)
+
+    st.selectbox("epoch", there, format_func=words, key=key, on_change=lambda: link.write(str(st.session_state[key])))
+    return st.session_state[key]
+
+
+def choose_attack(run: Run, link: Link) -> Attack:
+    """The attack in words, and a form to change it."""
+    try:
+        attack = read_attack(link.value, run)
+    except ConfigError as error:
+        st.error(str(error))
+        attack = recorded_attack(run)
+    threat = run.config.threat
+    place = f"eps {threat.eps:g}, {NORM_WORDS[threat.norm]}, inside the pixel box"
+    if teaching() or view_only():
+        st.html(f'<p class="dynat-facts">{escape(attack.words(run))}; {place}</p>')
+        return attack
+    st.html(f'<p class="dynat-label">Attack <span class="dynat-facts">{place}</span></p>')
+    with st.popover(attack.words(run), width="stretch"):
+        edit_attack(run, attack, link)
+    return attack
+
+
+def edit_attack(run: Run, attack: Attack, link: Link) -> None:
+    """Steps, step size, loss and start."""
+    with st.form("attack-form", border=False):
+        steps = st.number_input("steps", 1, MOST_STEPS, attack.steps)
+        alpha = st.text_input(
+            "step size", str(attack.alpha), help="pixels, such as 2/255, or a part of eps, such as eps/4"
+        )
+        loss = st.selectbox("loss", list(LOSSES), list(LOSSES).index(attack.loss), format_func=lambda v: LOSSES[v])
+        start = st.selectbox("start", list(STARTS), list(STARTS).index(attack.start), format_func=lambda v: STARTS[v])
+        if st.form_submit_button("Attack", type="primary"):
+            try:
+                new = read_attack(f"{steps},{alpha.strip()},{loss},{start}", run)
+            except ConfigError as error:
+                st.error(str(error))
+            else:
+                link.write(None if new == recorded_attack(run) else new.text())
+                st.rerun()
+    if attack != recorded_attack(run) and st.button("Back to the recorded attack"):
+        link.write(None)
+        st.rerun()
+
+
+# ------------------------------------------------------------------------------------------------------- which image?
+
+
+def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]) -> tuple[int, list[int]]:
+    """The image and the images beside it in the table."""
+    link = links["image"]
+    index = default_image(chosen, epochs)
+    if link.value is not None:
+        size = chosen[0].config.test_size
+        if link.value.isascii() and link.value.isdecimal() and int(link.value[:9]) < size:
+            index = int(link.value[:9])
+        else:
+            st.info(f"There is no test image {link.value[:20]}; they are numbered 0 to {size - 1:,}.")
+    try:
+        table = samples(chosen[0], epochs[0])
+    except RunError as error:
+        st.caption(str(error))
+        return index, [index]
+    images = image_table(table, read_pick(links["pick"].value), index, lambda i: link.write(str(i)))
+    recording = chosen[0].config.recording
+    st.caption(f"As recorded at epoch {epochs[0]} of {chosen[0].title}, under PGD-{recording.steps}.")
+    typed = st.number_input("image number", 0, chosen[0].config.test_size - 1, index, key=f"{SCREEN}.number.{index}")
+    if typed != index:
+        link.write(str(typed))
+        st.rerun()
+    return index, images
+
+
+def default_image(chosen: list[Run], epochs: list[int]) -> int:
+    """The lowest-numbered image that the Standard model loses between steps 3 and 6, or one whose path is recorded."""
+    ordered = sorted(zip(chosen, epochs, strict=True), key=lambda pair: pair[0].config.strategy.name != "standard")
+    for run, epoch in ordered:
+        found = curves(run)
+        if found and found[0] == epoch and (index := lost_between(found[1], 3, 6)) is not None:
+            return index
+    known = chosen[0].recorded_indices(epochs[0])
+    return known[0] if known else 0
+
+
+# ----------------------------------------------------------------------------------------------------------- drawing
+
+
+def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
+    """The picture under the step cursor."""
+    cursor = Cursor(SCREEN, "step")
+    problem = cursor.read(shown.attack.steps)
+    if problem:
+        st.info(problem)
+
+    @live(None)
+    def picture() -> None:
+        paths, surface = look(shown)
+        names, strategies = names_of(shown)
+        form = links["form"].value if links["form"].value in FORMS else FORMS[0]
+        scene = views.trajectory(paths[0], *paths[1:], names=names, strategies=strategies, surface=surface, form=form)
+        start = min(START, shown.attack.steps) if cursor.goto is None else cursor.goto
+        token = ",".join(f"{run.id}:{epoch}" for run, epoch in shown.models)
+        with st.container(key="trace"):
+            report = scrubber("trajectory", scene, run=token, cursor=start, jump=cursor.jump)
+        cursor.heard(report)
+        heard(report, shown, images, links)
+        below(paths, shown, links)
+
+    picture()
+
+
+def names_of(shown: Shown) -> tuple[list[str], list[str]]:
+    """Names and strategies of the models, with the epoch where that tells them apart."""
+    several = len({epoch for _, epoch in shown.models}) > 1
+    names = [f"{run.title}, epoch {epoch}" if several else run.title for run, epoch in shown.models]
+    return names, [run.config.strategy.name for run, _ in shown.models]
+
+
+def look(shown: Shown) -> tuple[list[Trajectory], Mapping[str, Any] | None]:
+    """The paths, and the loss slice if it is wanted; what is not recorded is computed while the old picture stays."""
+    found: dict[str, Trajectory] = {}
+    questions: dict[str, Any] = {}
+    for slot, (run, epoch) in zip(("path", "beside"), shown.models, strict=False):
+        path = recorded(run, shown.index, epoch, shown.attack)
+        if path is not None:
+            found[slot] = path
+            continue
+        can_be_asked(run, epoch)
+        questions[slot] = ("trajectory", run, request(run, shown.index, epoch, shown.attack))
+    run, epoch = shown.models[0]
+    wants_slice = bool(st.session_state.get(f"{SCREEN}.slice")) and not view_only()
+    if wants_slice:
+        run.weights(epoch)
+        questions["slice"] = ("loss_slice", run, request(run, shown.index, epoch, shown.attack))
+    looks = {slot: partial(ask, *question, slot) for slot, question in questions.items()}
+    answers = look_at_helper(looks, "attacking" if set(looks) - {"slice"} else "measuring the slice", "trace")
+    surface = answers.pop("slice", None)
+    found |= {slot: as_trajectory(answer) for slot, answer in answers.items()}
+    if surface is not None and surface.error:
+        st.info(surface.error)
+    return [found[slot] for slot in ("path", "beside") if slot in found], surface.value[
+        1
+    ] if surface and surface.value else None
+
+
+def heard(report: Report, shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
+    """What a person did in the picture: another image, the other model first, another form of FOSC."""
+    chosen = report.chosen.get("form")
+    if chosen in FORMS and chosen != (links["form"].value or FORMS[0]):
+        links["form"].write(None if chosen == FORMS[0] else chosen)
+    if report.action in ("image-next", "image-previous") and images:
+        step = 1 if report.action == "image-next" else -1
+        place = images.index(shown.index) if shown.index in images else -1 if step > 0 else 0
+        links["image"].write(str(images[(place + step) % len(images)]))
+        st.rerun()
+    if report.action == "swap-model" and len(shown.models) == 2:
+        links["run"].write(",".join(run.id for run, _ in reversed(shown.models)))
+        st.rerun()
+
+
+def below(paths: list[Trajectory], shown: Shown, links: Mapping[str, Link]) -> None:
+    """The way out of a zero gradient, and the buttons under the picture."""
+    path, (run, epoch) = paths[0], shown.models[0]
+    if not path.gradient_l1.any() and shown.attack.loss == "ce":
+        st.info("The gradient is zero on this image; the attack cannot move.")
+        if not view_only() and st.button("Try the margin loss"):
+            links["attack"].write(Attack(shown.attack.steps, shown.attack.alpha, "margin", shown.attack.start).text())
+            st.rerun()
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        if not teaching():
+            needs = "Needs torch: `pip install -r requirements.txt`." if view_only() else "The path is projected onto it."
+            hint = f"The loss on a plane through the image, the first step and the end of the path. {needs}"
+            st.toggle("Loss slice", key=f"{SCREEN}.slice", disabled=view_only(), help=hint)
+        name = f"{run.id}-epoch{epoch}-image{path.index}"
+        st.download_button("Save the path (npz)", lambda: as_npz(path), f"{name}.npz", on_click="ignore")
+        with st.popover("Link"):
+            step = Cursor(SCREEN, "step").goto
+            query: dict[str, Any] = {"run": ",".join(r.id for r, _ in shown.models), "epoch": epoch}
+            query |= {"image": path.index, "step": START if step is None else step}
+            if links["attack"].value:
+                query["attack"] = links["attack"].value
+            st.code("/trajectory?" + "&".join(f"{k}={v}" for k, v in query.items()), language=None)
+
+
+with page("Trajectory", "What did the attack do to this image?"):
+    main()

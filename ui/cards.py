@@ -1,0 +1,140 @@
+"""Small drawings in HTML: a run's card with its sparklines, and its state. Everything from a person is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from urllib.parse import quote
+
+import numpy as np
+
+from dynat_core.config import NORM_WORDS, describe_eps
+from dynat_core.history import History
+from dynat_core.runs import Run
+from dynat_core.views import strategy_style
+from dynat_core.views.words import number, percent
+from ui.store import history
+from ui.words import NOT_CHECKED, gradients_per_image, outcome, share, strategy_words
+
+_DASHES = {
+    "solid": "",
+    "dash": "7 4",
+    "dot": "2 4",
+    "dashdot": "7 3 2 3",
+    "longdash": "11 4",
+    "longdashdot": "11 3 2 3",
+}
+
+_COST = "what the training attack spent on an image in each epoch, on average; what recording costs is not counted"
+
+
+def color(strategy: str) -> str:
+    """The strategy's colour, as CSS for both themes."""
+    light, dark, _ = strategy_style(strategy)
+    return f"light-dark({light}, {dark})"
+
+
+def swatch(strategy: str) -> str:
+    """A short line in the strategy's colour and dash."""
+    line = {"solid": "solid", "dash": "dashed"}.get(strategy_style(strategy)[2], "dotted")
+    return f'<i class="dynat-swatch" style="border-top:3px {line} {color(strategy)}"></i>'
+
+
+def sparkline(lines: Sequence[tuple[np.ndarray, str, str]], low: float, high: float, label: str) -> str:
+    """A few courses over the epochs on one scale low .. high: (values, CSS colour, dash).
+
+    Streamlit takes SVG out of HTML, so each line is a coloured box seen through a mask.
+    """
+    boxes = []
+    for values, stroke, dash in lines:
+        across = 152 / max(len(values) - 1, 1)
+        points = [
+            (4 + across * k, 34 - 30 * min(max((v - low) / (high - low), 0), 1)) for k, v in enumerate(values) if v == v
+        ]
+        if points:
+            boxes.append(f'<i style="background:{stroke};mask-image:url({_drawn(points, dash)})"></i>')
+    return f'<div class="dynat-spark" role="img" aria-label="{escape(label)}">{"".join(boxes)}</div>'
+
+
+def _drawn(points: Sequence[tuple[float, float]], dash: str) -> str:
+    """A line through the points and a dot at its end, as the address of an SVG image of 160 x 38."""
+    d = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    x, y = points[-1]
+    svg = (
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 160 38' preserveAspectRatio='none'>"
+        f"<path d='{d}' stroke='#000' stroke-width='1.6' fill='none' stroke-dasharray='{dash}' "
+        f"vector-effect='non-scaling-stroke'/><circle cx='{x:.1f}' cy='{y:.1f}' r='2.2'/></svg>"
+    )
+    return "&quot;data:image/svg+xml," + quote(svg, safe="/:=' ") + "&quot;"
+
+
+def run_card(run: Run) -> str:
+    """The card of a run that has recorded something: what it reached, how sure, at what cost, and its two courses.
+
+    Clean training has no best epoch worth choosing by robust accuracy, so its card shows the last one.
+    """
+    config, past = run.config, history(run)
+    strategy = config.strategy.name
+    which = "last" if strategy == "unsecured" else "best"
+    found = outcome(run, which)
+    head = f"<h3>{swatch(strategy)}{escape(run.title)}</h3>"
+    if found is None:
+        return f'<div class="dynat-card">{head}<p>{escape(config.summary())}: nothing recorded yet.</p></div>'
+    cost = gradients_per_image(past, config)
+    chosen = "best on held-out images" if which == "best" and run.result() else "the last one"
+    norm = NORM_WORDS[config.threat.norm]
+    facts = (
+        f"Epoch {found['epoch']} of {config.epochs}, {chosen}; {found['n']:,} test images, 95 % intervals, "
+        f"one seed ({config.seed}); {norm} eps {describe_eps(config.threat.eps)}"
+    )
+    numbers = _reached("clean", found["clean"], found["n"], "without an attack")
+    numbers += _reached(f"PGD-{config.recording.steps}", found["robust"], found["n"], config.attack_words())
+    spent, _, of = (cost or "0 no attack").partition(" ")
+    numbers += f'<div title="{_COST}"><span>gradients an image</span><b>{spent}</b> <small>{of}</small></div>'
+    return (
+        f'<div class="dynat-card">{head}<div class="dynat-reached">{numbers}</div>{_courses(past, strategy)}'
+        f'<p class="dynat-facts">{escape(facts)}</p>'
+        f'<p class="dynat-verdict">Verdict on the attack: <b>{NOT_CHECKED}</b></p></div>'
+    )
+
+
+def _reached(name: str, accuracy: float, n: int, hint: str) -> str:
+    value, _, interval = share(accuracy * n, n).partition(" (")
+    return f'<div title="{escape(hint)}"><span>{name}</span><b>{value}</b> <small>{interval.rstrip(")")}</small></div>'
+
+
+def _courses(past: History, strategy: str) -> str:
+    ink, muted = "currentColor", "light-dark(#8a93a1, #8d96a5)"
+    clean, robust = past.column("test/clean_accuracy"), past.column("test/robust_accuracy")
+    left = past.column("test/relative_fosc_p50")
+    accuracy = sparkline([(clean, muted, "3 3"), (robust, ink, "")], 0, 1, "clean and robust accuracy over the epochs")
+    top = float(np.nanmax(left)) if np.isfinite(left).any() else 1.0
+    dash = _DASHES.get(strategy_style(strategy)[2], "")
+    slope = sparkline([(left, color(strategy), dash)], 0, max(top, 1e-6), "median relative FOSC over the epochs")
+    return (
+        f'<div class="dynat-courses"><figure>{accuracy}<figcaption>robust, <i>clean</i>, 0 to 100 %</figcaption>'
+        "</figure>"
+        f"<figure>{slope}<figcaption>relative FOSC left, 0 to {number(top)}</figcaption></figure></div>"
+    )
+
+
+def state_badge(run: Run) -> str:
+    """A run's state as a small badge."""
+    state = run.state
+    return f'<span class="dynat-badge {state}">{state}</span>'
+
+
+def run_line(run: Run) -> str:
+    """One line about a run: state, name, settings, what it reached."""
+    if run.state == "broken":
+        said = f'<b>{escape(run.id)}</b> <span class="dynat-facts">{escape(run.problem or "")}</span>'
+        return f"{state_badge(run)} {said}"
+    config, found = run.config, outcome(run)
+    words = f"{strategy_words(config)} on {config.data.name}, {config.epochs} epochs"
+    if found:
+        robust = f"PGD-{config.recording.steps} {share(found['robust'] * found['n'], found['n'])}"
+        words += (
+            f"; epoch {found['epoch']}: clean {percent(found['clean'], 1)}, {robust} of {found['n']:,}, {NOT_CHECKED}"
+        )
+    name = f"{swatch(config.strategy.name)}<b>{escape(run.title)}</b>"
+    return f'{state_badge(run)} {name} <span class="dynat-facts">{escape(words)}</span>'

@@ -1,0 +1,103 @@
+"""What belongs to a run beside its pictures: best and last with their attack, how to repeat it, its data to keep."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from html import escape
+
+import streamlit as st
+
+from dynat_core.config import STRATEGY_WORDS
+from dynat_core.runs import Run
+from ui.cards import swatch
+from ui.frame import exists
+from ui.link import carry
+from ui.store import history
+from ui.words import NOT_CHECKED, gradients_per_image, outcome, share
+
+
+def results_table(runs: list[Run]) -> None:
+    """Best and last of each run: accuracies with intervals, and what they were attacked with. None stands alone."""
+    rows = []
+    for run in runs:
+        cost = gradients_per_image(history(run), run.config) or "no attack in training"
+        which = ("best", "last") if run.result() else ("newest",)
+        for name in which:
+            found = outcome(run, name)
+            if found is None:
+                continue
+            cells = (
+                f"{swatch(run.config.strategy.name)}{escape(run.title)}",
+                f"{name}, epoch {found['epoch']}",
+                share(found["clean"] * found["n"], found["n"]),
+                share(found["robust"] * found["n"], found["n"]),
+                f"{found['n']:,}",
+                escape(cost),
+                f"{escape(run.config.attack_words())}; verdict: <b>{NOT_CHECKED}</b>",
+            )
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    if rows:
+        names = ("run", "epoch", "clean", "robust", "images", "gradients an image", "robust under")
+        head = "".join(f"<th>{name}</th>" for name in names)
+        st.html(
+            f'<table class="dynat-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+            '<p class="dynat-facts">In brackets: 95 % intervals (Wilson). Best is chosen on held-out training images, '
+            "never on test images.</p>"
+        )
+
+
+def about_run(run: Run) -> None:
+    """Everything needed to train the same again, and the buttons that keep the data."""
+    with st.expander(f"Reproduce and keep: {run.title}", icon=":material/replay:"):
+        left, right = st.columns([3, 2])
+        with left:
+            st.caption("This command line trains the same again:")
+            st.code(run.rerun_command(), language="bash", wrap_lines=True)
+            st.html(_facts(run))
+        with right:
+            st.json(json.loads(run.config.to_json()), expanded=1)
+        with st.container(horizontal=True, gap="small"):
+            if exists("pages/train.py") and st.button("Clone and edit", key=f"clone-{run.id}"):
+                st.switch_page("pages/train.py", query_params=carry(clone=run.id))
+            keep("Records (CSV)", lambda: records_csv(run), f"{run.id}-epochs.csv", "text/csv")
+            keep("Settings (JSON)", lambda: run.config.to_json(indent=1), f"{run.id}.json", "application/json")
+
+
+def keep(words: str, data: Callable[[], str], name: str, kind: str) -> None:
+    """A download that is made when it is asked for."""
+    st.download_button(words, data, name, kind, key=f"keep-{name}", on_click="ignore")
+
+
+def _facts(run: Run) -> str:
+    """Seed, versions, device, data and commit of every start."""
+    lines = [
+        ("strategy", STRATEGY_WORDS.get(run.config.strategy.name, run.config.strategy.name)),
+        ("seed", run.config.seed),
+    ]
+    starts = run.starts()
+    if starts:
+        last = starts[-1]
+        versions = ", ".join(f"{name} {version}" for name, version in (last.get("versions") or {}).items())
+        device = f"{last.get('device_name') or last.get('device')}, {last.get('threads')} threads"
+        lines += [
+            ("versions", versions),
+            ("device", device),
+            ("data, SHA-256", last.get("data_hash")),
+            ("commit", last.get("commit")),
+        ]
+        lines.append(("started", f"{last.get('time')}" + (f" ({len(starts)} starts)" if len(starts) > 1 else "")))
+    lines.append(("folder", run.folder))
+    return '<dl class="dynat-pairs">' + "".join(f"<dt>{k}</dt><dd>{escape(str(v))}</dd>" for k, v in lines) + "</dl>"
+
+
+def records_csv(run: Run) -> str:
+    """All records as CSV, one line per epoch; what was not measured stays empty."""
+    past = run.history()
+    out = io.StringIO()
+    table = csv.DictWriter(out, past.keys, lineterminator="\n")
+    table.writeheader()
+    table.writerows(past.records)
+    return out.getvalue()

@@ -1,0 +1,160 @@
+"""What a screen shows, in its query string: deep links, Back and the menu all lead to the same place.
+
+Streamlit adds one entry to the browser's history for every write, so only what a person changed is written. The query
+string that a rerun sees can lag behind a write by a moment, so it is not believed right after one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from ui.scrubber import Report
+
+SETTLING = 1.0  # seconds after a write in which the query string may still be the old one
+_UNREAD = object()
+
+
+def entered(screen: str) -> None:
+    """Note that `screen` is shown now; after a change of screens every link is read anew."""
+    if st.session_state.get("link.screen") != screen:
+        st.session_state["link.screen"] = screen
+        for key in [k for k in st.session_state if str(k).startswith(f"link.seen.{screen}.")]:
+            del st.session_state[key]
+
+
+def remembered(screen: str) -> dict[str, str]:
+    """The query string that leads back to what `screen` last showed."""
+    prefix = f"link.value.{screen}."
+    values = {str(k).removeprefix(prefix): v for k, v in st.session_state.items() if str(k).startswith(prefix)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+class Link:
+    """One value of a screen: in the session, and under `name` in the query string."""
+
+    def __init__(self, screen: str, name: str) -> None:
+        self.name = name
+        self._value, self._seen, self._wrote = (f"link.{part}.{screen}.{name}" for part in ("value", "seen", "wrote"))
+
+    @property
+    def value(self) -> str | None:
+        """The value as text, None for the default."""
+        return st.session_state.get(self._value)
+
+    def arrived(self) -> bool:
+        """Take the value from the query string if that has changed by itself: a deep link, Back, the menu.
+
+        To be asked once in each whole run of a page, never in a fragment.
+        """
+        there = st.query_params.get(self.name)
+        if there == st.session_state.get(self._seen, _UNREAD):
+            return False
+        if time.monotonic() - st.session_state.get(self._wrote, 0.0) < SETTLING:
+            return False
+        st.session_state[self._seen] = st.session_state[self._value] = there
+        return True
+
+    def write(self, value: str | None) -> None:
+        """What a person chose; None, the default, leaves the query string."""
+        if value == self.value and value == st.query_params.get(self.name):
+            return
+        st.session_state[self._value] = st.session_state[self._seen] = value
+        st.session_state[self._wrote] = time.monotonic()
+        if value is None:
+            st.query_params.pop(self.name, None)
+        else:
+            st.query_params[self.name] = value
+
+
+def choice(screen: str, name: str, label: str, options: dict[str, str], **how: Any) -> str:
+    """A segmented control whose value (a key of `options`, the first is the default) is in the query string."""
+    link, key = Link(screen, name), f"{screen}.{name}"
+    default = next(iter(options))
+    if link.arrived() or key not in st.session_state:
+        st.session_state[key] = link.value if link.value in options else default
+        if link.value is not None and link.value not in options:
+            st.error(f"There is no {name} called {link.value[:40]!r}; there is {', '.join(options)}.")
+
+    def changed() -> None:
+        link.write(None if st.session_state[key] == default else st.session_state[key])
+
+    st.segmented_control(
+        label, list(options), format_func=lambda v: options[v], key=key, on_change=changed, required=True, **how
+    )
+    return st.session_state[key]
+
+
+@dataclass
+class _Place:
+    goto: int | None = None  # where Python wants the cursor; None: where the page starts
+    jump: int = 0
+    heard: tuple[int, bool] | None = None
+
+
+class Cursor:
+    """The scrubber's cursor in the query string: read in whole runs, written when the browser reports."""
+
+    def __init__(self, screen: str, name: str) -> None:
+        self._link = Link(screen, name)
+        self._place: _Place = st.session_state.setdefault(f"{screen}.cursor", _Place())
+
+    def read(self, last: int | None = None) -> str | None:
+        """Take a deep link or Back, in a whole run; `last` is the last position there is, None if more may come.
+
+        Returns a sentence when the query string asks for a position that cannot be.
+        """
+        if not self._link.arrived():
+            return None
+        text = self._link.value
+        self._place.goto, problem = None, None
+        if text is not None and text.isascii() and text.isdecimal() and len(text) <= 6:
+            self._place.goto = int(text)
+            if last is not None and int(text) > last:
+                self._place.goto = None
+                problem = f"There is no {self._link.name} {int(text)}; the last one is {last}."
+        elif text is not None:
+            problem = f"{text[:40]!r} is no {self._link.name}; it must be a whole number."
+        self._place.jump += 1
+        return problem
+
+    def to(self, i: int) -> None:
+        """Move the cursor from Python."""
+        self._place.goto = i
+        self._place.jump += 1
+        self._link.write(str(i))
+
+    @property
+    def goto(self) -> int | None:
+        """Where the cursor was last sent or seen; None: nowhere yet, or following the latest."""
+        return self._place.goto
+
+    @property
+    def jump(self) -> int:
+        """Rises when Python moves the cursor."""
+        return self._place.jump
+
+    def heard(self, report: Report) -> None:
+        """Write where a person put the cursor."""
+        if report.i is None or (report.i, report.follow) == self._place.heard:
+            return
+        first = self._place.heard is None and report.i == self._place.goto
+        self._place.heard = (report.i, report.follow)
+        self._place.goto = None if report.follow else report.i
+        if not first:
+            self._link.write(None if report.follow else str(report.i))
+
+
+def carry(**values: str | int | Sequence[str] | None) -> dict[str, str]:
+    """A query string for a link to another screen; what is None is left out, and teacher mode stays on."""
+    keep = {"teach": "1"} if st.query_params.get("teach") == "1" else {}
+    joined = {
+        k: v if isinstance(v, str) else str(v) if isinstance(v, int) else ",".join(v)
+        for k, v in values.items()
+        if v is not None
+    }
+    return {**joined, **keep}

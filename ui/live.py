@@ -1,0 +1,127 @@
+"""Runs that move or need a hand: progress with stop, queue positions, and cards with a way out for what went wrong."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from dynat_core.jobs import ensure_worker
+from dynat_core.runs import Run
+from ui.cards import state_badge, swatch
+from ui.frame import guarded, live, view_only
+from ui.link import carry
+from ui.store import look_again, runs, store
+from ui.words import progress, waiting
+
+MOVING = ("running", "queued")
+STUCK = ("interrupted", "stopped", "failed")
+EVERY = 1.0  # seconds between looks while something moves
+
+
+def live_strip(screen: str) -> None:
+    """What runs and what waits, looked at again every second until nothing does."""
+    moving = _moving()
+    known = [(run.id, run.state) for run in moving]
+
+    @live(EVERY if moving else None)
+    def strip() -> None:
+        now = _moving()
+        if [(run.id, run.state) for run in now] != known:
+            look_again()
+            st.rerun()  # the whole page: cards and buttons depend on it, and polling ends with the last run
+        if not now:
+            st.html('<p class="dynat-quiet">No run is under way.</p>')
+        running = next((run for run in now if run.running), None)
+        for run in now:
+            _moving_line(screen, run, running)
+
+    strip()
+
+
+def _moving() -> list[Run]:
+    found = [run for run in runs() if run.state in MOVING]
+    return sorted(found, key=lambda run: (not run.running, run.created))
+
+
+def _moving_line(screen: str, run: Run, running: Run | None) -> None:
+    with st.container(key=f"{screen}-moving-{run.id}", horizontal=True, vertical_alignment="center", gap="small"):
+        name = f"{swatch(run.config.strategy.name)}<b>{escape(run.title)}</b>"
+        st.html(f'<span class="dynat-line">{state_badge(run)} {name}</span>', width="content")
+        if run.running:
+            done, words = progress(run.status(), run.config.epochs)
+            if (run.folder / "stop").exists():
+                words = "stopping at the next batch, with a checkpoint"
+            st.progress(done, text=words)
+        else:
+            st.html(f'<span class="dynat-facts">{escape(waiting(run, running))}</span>', width="stretch")
+        if run.running and st.button("Watch", key=f"{screen}-watch-{run.id}"):
+            st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
+        st.button("Stop", key=f"{screen}-stop-{run.id}", on_click=_stop, args=(run,))
+
+
+def stuck_cards(screen: str, most: int = 4) -> None:
+    """Failed, interrupted, stopped and broken runs, newest first, each with its sentence, [Resume] and [Log]."""
+    found = [run for run in runs() if run.state in (*STUCK, "broken")]
+    for run in found[:most]:
+        stuck_card(screen, run)
+    if len(found) > most:
+        st.caption(f"{len(found) - most} more are in the list below.")
+
+
+def stuck_card(screen: str, run: Run) -> None:
+    """One outlined card: what happened, and what can be done about it."""
+    state = run.state
+    words = (
+        {"stopped": "It was stopped and kept its checkpoint; resume to go on from there."}.get(state)
+        or run.problem
+        or ""
+    )
+    with st.container(
+        key=f"{screen}-stuck-{run.id}", horizontal=True, vertical_alignment="center", gap="small", border=True
+    ):
+        name = run.id if state == "broken" else run.title
+        st.html(
+            f'<span class="dynat-line">{state_badge(run)} <b>{escape(name)}</b> <span>{escape(words)}</span></span>',
+            width="stretch",
+        )
+        if state != "broken":
+            resume_button(screen, run)
+            log_button(run)
+
+
+def resume_button(screen: str, run: Run) -> None:
+    """[Resume]: back into the queue, with a worker."""
+    hint = "Training needs torch: run `pip install -r requirements.txt`." if view_only() else None
+    st.button("Resume", key=f"{screen}-resume-{run.id}", on_click=_resume, args=(run,), disabled=view_only(), help=hint)
+
+
+def log_button(run: Run) -> None:
+    """[Log]: the last lines that the run's processes printed, and the traceback of a failure."""
+    with st.popover("Log"):
+        error = run.error() or {}
+        text = "\n".join(filter(None, (run.log_tail(40), error.get("traceback"))))
+        st.code(text or "The log is empty.", language=None, height=320, width=680)
+
+
+def interrupted_banner(screen: str, run: Run) -> None:
+    """What a screen says above the history of a run that stands still."""
+    if run.state in STUCK:
+        stuck_card(screen, run)
+
+
+def start(run: Run) -> None:
+    """See that somebody works on the queue that `run` is in."""
+    look_again()
+    ensure_worker(store().folder)
+
+
+def _stop(run: Run) -> None:
+    with guarded():
+        run.request_stop()
+
+
+def _resume(run: Run) -> None:
+    with guarded():
+        run.resume()
+        start(run)

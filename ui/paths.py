@@ -1,0 +1,141 @@
+"""The path of an attack on one image: read where it was recorded, computed by the analysis helper where it was not."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from dynat_core.analyst import Answer
+from dynat_core.config import describe_eps, step_size
+from dynat_core.errors import ConfigError, RunError
+from dynat_core.packing import pack
+from dynat_core.runs import Run
+from dynat_core.trajectories import Trajectory
+from dynat_core.views.words import percent
+from ui.frame import view_only
+from ui.store import analyst, stamp, store, trajectory
+
+LOSSES = {"ce": "cross-entropy", "margin": "margin"}
+STARTS = {"random": "random start", "clean": "clean start"}
+MOST_STEPS = 200
+_LOOK = 0.05  # seconds between looks at the helper: short, since a script that waits cannot rerun
+_TORCH = "It can be computed where torch is installed: run `pip install -r requirements.txt`."
+
+
+@dataclass(frozen=True)
+class Attack:
+    """PGD as the trajectory screen runs it. alpha: pixels, or a part of eps such as "eps/4"."""
+
+    steps: int
+    alpha: float | str
+    loss: str = "ce"
+    start: str = "random"
+
+    def text(self) -> str:
+        """For the query string: `20,eps/4,margin,clean`."""
+        return f"{self.steps},{self.alpha},{self.loss},{self.start}"
+
+    def words(self, run: Run) -> str:
+        """For people: `PGD-10, step eps/4, cross-entropy, random start`."""
+        alpha = self.alpha if isinstance(self.alpha, str) else describe_eps(self.alpha)
+        return f"PGD-{self.steps}, step {alpha}, {LOSSES[self.loss]}, {STARTS[self.start]}"
+
+
+def recorded_attack(run: Run) -> Attack:
+    """The attack whose paths the run records."""
+    return Attack(run.config.recording.path_steps, run.config.recording.alpha)
+
+
+def read_attack(text: str | None, run: Run) -> Attack:
+    """The attack of a query string; None means the recorded one. Raises ConfigError with one sentence."""
+    if text is None:
+        return recorded_attack(run)
+    parts = text.split(",")
+    if len(parts) != 4 or not parts[0].isdecimal() or not 1 <= int(parts[0][:6]) <= MOST_STEPS:
+        raise ConfigError(f"attack={text[:60]} is not like 10,eps/4,ce,random, with 1 to {MOST_STEPS} steps.")
+    if parts[2] not in LOSSES or parts[3] not in STARTS:
+        raise ConfigError("The loss of an attack is ce or margin, its start random or clean.")
+    alpha = run.config.with_values({"recording.alpha": parts[1]}).recording.alpha
+    return Attack(int(parts[0]), alpha, parts[2], parts[3])
+
+
+def recorded(run: Run, index: int, epoch: int, attack: Attack) -> Trajectory | None:
+    """The recorded path if this very attack was recorded on this image at this epoch."""
+    found = trajectory(run, index, epoch)
+    if found is None:
+        return None
+    alpha = step_size(attack.alpha, run.config.threat.eps)
+    same = found.steps == attack.steps and abs(found.settings["alpha"] - alpha) < 1e-9
+    same &= (found.settings["loss"], found.settings["start"]) == (attack.loss, attack.start)
+    return found if same else None
+
+
+def can_be_asked(run: Run, epoch: int) -> None:
+    """Raises RunError, in one sentence, if nothing can be computed on this checkpoint here."""
+    run.weights(epoch)
+    if view_only():
+        raise RunError(f"This path of {run.title} at epoch {epoch} was not recorded. {_TORCH}")
+
+
+def request(run: Run, index: int, epoch: int, attack: Attack) -> dict[str, Any]:
+    """The question to the helper."""
+    return {"store": str(store().folder.absolute()), "run": run.id, "epoch": epoch, "index": index, **asdict(attack)}
+
+
+def tab() -> str:
+    """This browser tab, so that two tabs do not replace each other's questions."""
+    return st.session_state.setdefault("tab", secrets.token_hex(8))
+
+
+def ask(kind: str, run: Run, question: Mapping[str, Any], slot: str) -> Answer:
+    """Ask the helper about a checkpoint, or look how far it is. slot: the place on this tab's screen that waits."""
+    known = stamp(run, int(question["epoch"]))
+    return analyst(str(store().folder)).ask(kind, question, view=f"{slot}/{tab()}", stamp=known)
+
+
+def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed: str) -> dict[str, Answer]:
+    """Look until every question is answered or refused, saying how long it takes; name -> answer.
+
+    The picture of before stays, dimmed (`dimmed` is the key of its container). Anything a person does ends the wait,
+    since every look draws something, and a script that draws can be interrupted.
+    """
+    said = st.empty()
+    began = time.monotonic()
+    while True:
+        answers = {name: look() for name, look in looks.items()}
+        waiting = [answer for answer in answers.values() if answer.state in ("queued", "working")]
+        if not waiting:
+            said.empty()
+            return answers
+        seconds = time.monotonic() - began
+        share = min((answer.progress or 0.0) for answer in waiting)
+        so_far = f", {percent(share)}" if seconds > 2 and share else ""
+        cold = " The first answer after a start waits for torch." if seconds > 2.5 and not share else ""
+        said.html(
+            f"<style>.st-key-{dimmed} {{ opacity: 0.45; }}</style>"
+            f'<p class="dynat-waiting" role="status">{words}, {seconds:.1f} s{so_far}.{cold}</p>'
+        )
+        time.sleep(_LOOK)
+
+
+def as_trajectory(answer: Answer) -> Trajectory:
+    """The path in an answer. Raises RunError with the sentence of a refused one."""
+    if answer.value is None:
+        raise RunError(answer.error or "The attack gave no answer; ask again.")
+    return Trajectory.from_bytes(pack(*answer.value))
+
+
+def as_npz(path: Trajectory) -> bytes:
+    """All arrays of a path and its settings (as text) in one .npz file; nothing in it is pickled."""
+    out = io.BytesIO()
+    arrays = {f.name: np.asarray(getattr(path, f.name)) for f in fields(path) if f.name != "settings"}
+    settings = {f"setting_{name}": np.asarray(str(value)) for name, value in path.settings.items()}
+    np.savez_compressed(out, **arrays, **settings)  # pyright: ignore[reportArgumentType]
+    return out.getvalue()

@@ -1,0 +1,99 @@
+"""Runs in words: what the cards, tables and strips of every screen say, the same everywhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from dynat_core.config import STRATEGY_WORDS, AttackedStrategy, RunConfig
+from dynat_core.history import History
+from dynat_core.runs import Run
+from dynat_core.views.epochs import gradients
+from dynat_core.views.words import number, percent, wilson
+
+NOT_CHECKED = "not yet checked"
+
+
+def share(correct: float, n: float) -> str:
+    """An accuracy with its 95 % interval: `80.8 % (77.1 to 84.0)`."""
+    low, high = wilson(correct / n, n)
+    return f"{percent(correct / n, 1)} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def outcome(run: Run, which: str = "best") -> dict[str, Any] | None:
+    """What a run has reached: epoch, n, clean and robust as shares of n; at its best or last epoch, else at its newest.
+
+    which: "best" (chosen on held-out images) or "last". None before the first record.
+    """
+    found = (run.result() or {}).get(which)
+    if found:
+        n = found["n"]
+        return {
+            "epoch": found["epoch"],
+            "n": n,
+            "clean": found["clean_correct"] / n,
+            "robust": found["robust_correct"] / n,
+        }
+    record = run.last_record()
+    if record and record.get("test/n") and record.get("test/robust_accuracy") is not None:
+        return {"epoch": record["epoch"], "n": record["test/n"], "clean": record["test/clean_accuracy"],
+                "robust": record["test/robust_accuracy"]}  # fmt: skip
+    return None
+
+
+def gradients_per_image(history: History, config: RunConfig) -> str | None:
+    """What training has spent per image and epoch, recording not counted; None for clean training or no epoch yet."""
+    counts = history.counts.get("train/steps")
+    if not isinstance(config.strategy, AttackedStrategy) or counts is None or len(counts) < 2:
+        return None
+    spent = float(np.nanmean(gradients(counts[1:], config.strategy.steps)))
+    return f"{number(spent)} of {config.strategy.steps}"
+
+
+def strategy_words(config: RunConfig) -> str:
+    """The strategy as a person says it."""
+    return STRATEGY_WORDS.get(config.strategy.name, config.strategy.name)
+
+
+def duration(seconds: float | None) -> str:
+    """`1:10`, `2 h 05 min`; an unknown one is an en dash."""
+    if seconds is None or not np.isfinite(seconds):
+        return "–"
+    whole = max(int(round(seconds)), 0)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def progress(status: dict[str, Any] | None, epochs: int) -> tuple[float, str]:
+    """(share done, words) of a running job: `epoch 7 of 30, ETA 1:10`."""
+    if not status:
+        return 0.0, "starting"
+    epoch, batch, batches = (int(status.get(key) or 0) for key in ("epoch", "batch", "batches"))
+    done = (max(epoch - 1, 0) + (batch / batches if batches and epoch else 0)) / epochs
+    words = f"epoch {epoch} of {epochs}" if epoch else "measuring the untrained network"
+    if epoch > epochs:
+        words = "measuring best and last"
+    eta = status.get("eta_s")
+    return min(done, 1.0), words + (f", ETA {duration(eta)}" if eta is not None else "")
+
+
+def waiting(run: Run, running: Run | None) -> str:
+    """What a queued run waits for: `2 before you, about 3:10 for the one that runs`."""
+    before = run.position_in_queue
+    if not before:
+        return "next in the queue"
+    eta = (running.status() or {}).get("eta_s") if running is not None else None
+    return f"{before} before you" + (f", the one that runs needs about {duration(eta)}" if eta is not None else "")
+
+
+def ago(moment: datetime) -> str:
+    """`2 hours ago`, `20 Nov 2026`."""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            n = int(seconds // size)
+            return f"{moment:%-d %b %Y}" if word == "day" and n > 6 else f"{n} {word}{'s' * (n != 1)} ago"
+    return "just now"
