@@ -43,7 +43,7 @@ function layOut(S, slots, plan) {
   }
   S.resized = new ResizeObserver(entries => entries.forEach(({target, contentRect}) => {
     const box = S.boxes.get(target.dataset.slot);
-    if (box?.gd?.layout && contentRect.width > 0) S.Plotly.Plots.resize(box.gd).then(() => drawMarks(S, box)).catch(() => {});
+    if (box?.gd?.layout && contentRect.width > 0) S.Plotly.Plots.resize(box.gd).then(() => { measureBox(box); drawMarks(S, box); }).catch(() => {});
   }));
   for (const slot of slots) {
     const first = S.scene.views.find(v => v.slot === slot), figure = element("figure", "dy-box", "", blocks[first.block] ?? blocks[Object.keys(blocks)[0]]);
@@ -110,6 +110,7 @@ function showFigure(S, box, view) {
     if (first) box.gd.on("plotly_relayout", () => drawMarks(S, box));
   }
   box.drawn = buildMarks(box.layer, view);
+  measureBox(box);
 }
 
 // A heat map's z from counts: one row for each of fill.rows (-1: a gap), one column for each epoch the run has.

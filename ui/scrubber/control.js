@@ -8,8 +8,10 @@ function wire(S) {
 
   S.report = wait => {
     clearTimeout(later);
-    later = setTimeout(() => S.set("report", {
-      i: S.i, follow: !!S.follow, run: S.run, chosen: S.chosen, hidden: [...S.hidden], selection: selected(S)}), wait);
+    later = setTimeout(() => {
+      for (const [name, value] of Object.entries(S.chosen)) if (S.asked[name] !== value) (S.told[name] ??= new Set()).add(value);
+      S.set("report", {i: S.i, follow: !!S.follow, run: S.run, chosen: {...S.chosen}, hidden: [...S.hidden], selection: selected(S)});
+    }, wait);
   };
   S.go = (i, wait) => {
     const end = S.scene.n - 1;

@@ -12,8 +12,8 @@ function svg(tag, attributes = {}, parent = null) {
 }
 
 // Where data positions are on the screen: {left, top, width, height, x(value), y(value), xAt(pixel), yAt(pixel), x0, x1}.
-function frame(gd, xName = "x", yName = "y") {
-  const layout = gd.layout, m = layout.margin, W = gd.clientWidth - m.l - m.r, H = gd.clientHeight - m.t - m.b;
+function frame(box, xName = "x", yName = "y") {
+  const layout = box.gd.layout, m = layout.margin, W = box.width - m.l - m.r, H = box.height - m.t - m.b;
   const xaxis = layout[xName.replace("x", "xaxis")], yaxis = layout[yName.replace("y", "yaxis")];
   const [xa, xb] = xaxis.domain ?? [0, 1], [ya, yb] = yaxis.domain ?? [0, 1];
   const left = m.l + xa * W, width = (xb - xa) * W, top = m.t + (1 - yb) * H, height = (yb - ya) * H;
@@ -45,18 +45,25 @@ function buildMarks(layer, view) {
   return {clip, brush, marks};
 }
 
+// Sizes are read here and kept: reading them at every move would make the browser lay the page out between two writes.
+function measureBox(box) {
+  if (!box.gd?.layout || !box.drawn) return;
+  [box.width, box.height] = [box.gd.clientWidth, box.gd.clientHeight];
+  const m = box.gd.layout.margin;
+  const area = {x: m.l, y: m.t, width: Math.max(box.width - m.l - m.r, 0), height: Math.max(box.height - m.t - m.b, 0)};
+  for (const [name, value] of Object.entries(area)) box.drawn.clip.setAttribute(name, value);
+}
+
 function drawMarks(S, box) {
   const {gd, drawn, view} = box;
-  if (!gd.layout || !gd.clientWidth || !drawn) return;
-  const whole = frame(gd), m = gd.layout.margin;
-  const area = {x: m.l, y: m.t, width: Math.max(gd.clientWidth - m.l - m.r, 0), height: Math.max(gd.clientHeight - m.t - m.b, 0)};
-  for (const [name, value] of Object.entries(area)) drawn.clip.setAttribute(name, value);
+  if (!gd?.layout || !box.width || !drawn) return;
+  const whole = frame(box);
   for (const mark of drawn.marks) {
     const k = mark.move.series, shown = S.i >= 0 && !(k !== undefined && S.hidden.has(k));
     for (const part of [mark.group, mark.text]) if (part) part.style.display = shown ? "" : "none";
     if (!shown) continue;
     mark.group.style.opacity = k !== undefined && S.scene.series[k].until !== null && S.i > S.scene.series[k].until ? 0.45 : 1;
-    DRAW[mark.move.kind](S, mark, mark.move.x || mark.move.y ? frame(gd, mark.move.x, mark.move.y) : whole, view);
+    DRAW[mark.move.kind](S, mark, mark.move.x || mark.move.y ? frame(box, mark.move.x, mark.move.y) : whole, view);
   }
   drawBrush(S, box, whole);
 }

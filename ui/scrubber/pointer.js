@@ -33,7 +33,7 @@ const panels = view => view.bins?.along === "y" ? view.moves.map((m, k) => ({x: 
 
 function panelAt(box, x, y) {
   for (const panel of panels(box.view)) {
-    const f = frame(box.gd, panel.x);
+    const f = frame(box, panel.x);
     if (x >= f.left - 3 && x <= f.left + f.width + 3 && y >= f.top && y <= f.top + f.height) return {...panel, f};
   }
   return null;
@@ -47,7 +47,7 @@ function seekTo(S, box, x, y) {
 // The bin under a point of the body, or null; `nearest` takes the closest one when it lies between bins.
 function binAt(S, box, x, y, nearest = false) {
   const {bins} = box.view, panel = panelAt(box, nearest ? Math.min(Math.max(x, 1), box.body.clientWidth - 1) : x, y);
-  const f = panel?.f ?? (nearest ? frame(box.gd) : null);
+  const f = panel?.f ?? (nearest ? frame(box) : null);
   if (!f || (nearest && !panel && y > f.top + f.height)) return null;
   const at = bins.along === "x" ? f.xAt(x) : f.yAt(y), boxes = S.scene.scales[bins.scale].boxes;
   const inside = boxes.findIndex(([left, right]) => at >= left && at < right);

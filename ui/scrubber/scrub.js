@@ -5,7 +5,7 @@ const INSTANCES = new WeakMap();
 export default function ({data, parentElement, setStateValue, setTriggerValue}) {
   let S = INSTANCES.get(parentElement);
   if (!S) {
-    S = {i: 0, hidden: new Set(), chosen: {}, asked: {}, boxes: new Map(), root: parentElement.querySelector(".dy")};
+    S = {i: 0, hidden: new Set(), chosen: {}, asked: {}, told: {}, boxes: new Map(), root: parentElement.querySelector(".dy")};
     S.$ = selector => S.root.querySelector(selector);
     S.$$ = selector => S.root.querySelectorAll(selector);
     INSTANCES.set(parentElement, S);
@@ -40,8 +40,9 @@ function adopt(S, scene) {
   S.root.style.colorScheme = S.dark ? "dark" : "light";
   for (const [name, pair] of Object.entries(scene.colors)) S.root.style.setProperty(`--dy-${name}`, pair[S.dark ? 1 : 0]);
   S.live = scene.live; S.pace = scene.pace;
-  for (const {name, value} of scene.switches) {                  // the choice made here stays until Python asks for another
-    if (S.asked[name] !== value) S.chosen[name] = value;
+  for (const {name, value} of scene.switches) {                  // the choice made here stays until Python asks for another;
+    const echo = S.told[name]?.delete(value);                    // what comes back late from our own report is no such wish
+    if (S.asked[name] !== value && !echo) S.chosen[name] = value;
     S.asked[name] = value;
   }
   const end = scene.n - 1;

@@ -19,12 +19,13 @@ from ui.scrubber import scrubber  # noqa: E402
 
 st.set_page_config(layout="wide")
 st.html(ROOT / "ui" / "theme.css")
+st.html('<div style="height: 2.4rem"></div>')  # where the menu stands on a real page
 query = st.query_params
 live = "live" in query
 began = st.session_state.setdefault("began", time.time())
 
 
-def epochs(runs: list[views.NamedHistory]) -> views.Scene:
+def training(runs: list[views.NamedHistory]) -> views.Scene:
     scene = views.epochs(
         runs, query.get("split", "train"), query.get("form", "relative"), query.get("kind", "histogram")
     )
@@ -59,15 +60,16 @@ def nothing(runs: list[views.NamedHistory]) -> views.Scene:
     return views.epochs([])
 
 
-SCENES = {"trajectory": path, "overview": start, "empty": nothing}
+SCENES = {"training": training, "trajectory": path, "overview": start, "empty": nothing}
 
 
 @st.fragment(run_every=1 if live else None)
 def body() -> None:
-    runs = named(*query.get("runs", "dynamic,standard").split(","), epochs=int(query.get("epochs", "30")))
+    epochs, samples = int(query.get("epochs", "30")), int(query.get("samples", "500"))
+    runs = named(*query.get("runs", "dynamic,standard").split(","), epochs=epochs, samples=samples)
     if live:
         runs = [cut(run, 8 + int(time.time() - began)) for run in runs]
-    scene = SCENES.get(query.get("scene", ""), epochs)(runs)
+    scene = SCENES[query.get("scene", "training")](runs)
     jump = st.session_state.get("jump", 0)
     cursor = 25 if jump else int(query["epoch"]) if "epoch" in query else None
     report = scrubber(
