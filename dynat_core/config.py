@@ -331,6 +331,9 @@ class Recording(Settings):
     keep_weights: Literal["all", "best-last"] = Field(
         default="best-last", description="weights of every epoch, or of first, best and last"
     )
+    weights_dtype: Literal["float32", "float16"] = Field(
+        default="float32", description="how kept weights are stored; float16 takes half the room and rounds them"
+    )
     probes: int = Field(default=8, ge=0, le=100, description="test images whose whole PGD path is kept at every epoch")
     paths: bool = Field(default=False, description="keep the PGD path of every test image at the last epoch")
     path_steps: int = Field(default=10, ge=1, le=200, description="PGD steps of the kept paths")

@@ -3,7 +3,7 @@
     epochs.jsonl            one flat record per epoch, keys `split/measure`; line 0 is the untrained network
     histograms.jsonl        one line per epoch: counts on the fixed bins of `histograms`
     samples/0007.parquet    one row per image; samples/best.parquet and last.parquet hold every test image
-    probes/0007.safetensors the paths of the same few images at every epoch
+    probes/0007.parquet     the paths of the same few images at every epoch
     paths/0030.parquet      the paths of all test images at the last epoch
     weights/0007.safetensors, resume.safetensors, label.json, log.txt; the rest is the job's (see `jobs`)
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 EPOCHS, HISTOGRAMS, RESUME, LOG = "epochs.jsonl", "histograms.jsonl", "resume.safetensors", "log.txt"
-ENDINGS = {"samples": ".parquet", "probes": ".safetensors", "paths": ".parquet", "weights": ".safetensors"}
+ENDINGS = {"samples": ".parquet", "probes": ".parquet", "paths": ".parquet", "weights": ".safetensors"}
 _FULL_BELOW = 1 << 20  # bytes left on a disk that cannot take even a sentence
 
 

@@ -76,7 +76,7 @@ class RunWriter:
         epoch = record["epoch"]
         self._write("samples", epoch, tables.samples_to_bytes(samples))
         if probes is not None and len(probes):
-            self._write("probes", epoch, tables.paths_to_safetensors(probes))
+            self._write("probes", epoch, tables.paths_to_parquet(probes))
         self._write("weights", epoch, _tensors_to_bytes(weights))
         append_line(self.folder / HISTOGRAMS, {"version": histograms.VERSION, "epoch": epoch, **counts})
         append_line(self.folder / EPOCHS, {key: _finite(value) for key, value in record.items()})
@@ -97,9 +97,7 @@ class RunWriter:
 
     # -- after training
 
-    def finish(
-        self, result: Mapping[str, Any], final: Mapping[str, pd.DataFrame], paths: Trajectories | None
-    ) -> None:
+    def finish(self, result: Mapping[str, Any], final: Mapping[str, pd.DataFrame], paths: Trajectories | None) -> None:
         """Record what is measured once; the run is finished from the moment result.json is there."""
         for name, table in final.items():
             self._write("samples", name, tables.samples_to_bytes(table))

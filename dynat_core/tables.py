@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ _TYPES = {
 }
 _ROWS_TOGETHER = 8  # paths read at once to get one of them
 _PARTS = tuple(f.name for f in fields(Trajectories) if f.name != "settings")
-_SETTINGS = "settings"
+_BITS = {"z": 11, "grad": 6, "logits": 10}  # what a picture needs; the curves beside it are kept whole
 
 
 # ---------------------------------------------------------------------------------------------------------- samples
@@ -92,7 +91,10 @@ def _parquet(table: pa.Table, dictionary: list[str] | bool, rows: int | None = N
 
 
 def paths_to_parquet(paths: Trajectories) -> bytes:
-    """Recorded paths as Parquet, one row per image, a few to a group so that one is read without the rest."""
+    """Recorded paths as Parquet, one row per image, a few to a group so that one is read without the rest.
+
+    Points, gradients and logits are rounded to `_BITS`; loss, margin, every FOSC and gradient norm are exact.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -101,6 +103,8 @@ def paths_to_parquet(paths: Trajectories) -> bytes:
     columns = {}
     for name in _PARTS:
         array = getattr(paths, name)
+        if name in _BITS:
+            array = _shortened(array, _BITS[name])
         flat = pa.array(np.ascontiguousarray(array, dtype="<i4" if name in ("index", "label") else "<f4").ravel())
         columns[name] = flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(shapes[name])))
     table = pa.table(columns).replace_schema_metadata({"paths": json.dumps(note, allow_nan=False)})
@@ -138,7 +142,7 @@ def read_path(path: Path, index: int) -> Trajectory | None:
         table = file.read_row_group(group, use_threads=False)
     arrays = {name: _row(table, name, row, note["shapes"][name]) for name in _PARTS}
     arrays["index"], arrays["label"] = int(arrays["index"]), int(arrays["label"])
-    return Trajectory(**arrays, settings=note["settings"])
+    return _restored(Trajectory(**arrays, settings=note["settings"]))
 
 
 def read_curves(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -161,18 +165,32 @@ def _row(table: pa.Table, name: str, row: int, shape: list[int]) -> Any:
     return np.array(column[row].values.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(shape)
 
 
-def paths_to_safetensors(paths: Trajectories) -> bytes:
-    """A few paths as one safetensors file with the settings in its metadata."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(getattr(paths, name)) for name in _PARTS}
-    return save(arrays, {_SETTINGS: json.dumps(dict(paths.settings), allow_nan=False)})
-
-
 def read_paths(path: Path) -> Trajectories:
-    """The paths in a safetensors file. Raises OSError, KeyError, ValueError or safetensors' error."""
-    from safetensors import safe_open
+    """All paths in a file of paths. Raises OSError, KeyError, ValueError or pyarrow's errors."""
+    note = paths_note(path)
+    arrays = read_curves(path, tuple(name for name in _PARTS if name not in ("index", "label")))
+    found = Trajectories(**arrays, settings=note["settings"])
+    restored = [_restored(found.one(k)) for k in range(len(found))]
+    return replace(found, z=np.stack([one.z for one in restored]), grad=np.stack([one.grad for one in restored]))
 
-    with safe_open(path, framework="numpy") as file:
-        settings: Mapping[str, Any] = json.loads((file.metadata() or {})[_SETTINGS])
-        return Trajectories(**{name: file.get_tensor(name) for name in _PARTS}, settings=settings)
+
+def _shortened(array: np.ndarray, bits: int) -> np.ndarray:
+    """float32 values rounded to `bits` bits after the leading one: the file compresses the zeros that are left."""
+    drop = 23 - bits
+    whole = np.ascontiguousarray(array, dtype="<f4").view(np.uint32)
+    return ((whole + np.uint32(1 << (drop - 1))) & ~np.uint32((1 << drop) - 1)).view(np.float32)
+
+
+def _restored(path: Trajectory) -> Trajectory:
+    """What rounding took, where it is known: points that lay on a face of the set lie on it again, and the gradients of
+    each point are scaled so that the map adds up to the recorded FOSC (L-inf)."""
+    if path.settings["norm"] != "linf":
+        return path
+    low = np.maximum(path.x - path.settings["eps"], path.settings["low"])
+    high = np.minimum(path.x + path.settings["eps"], path.settings["high"])
+    rounding = 2.0 ** -_BITS["z"]  # of values up to 1
+    z = np.where(path.z - low < rounding, low, np.where(high - path.z < rounding, high, path.z))
+    path = replace(path, z=z.astype(np.float32))
+    found = path.fosc_map().sum(axis=(1, 2))
+    factor = np.where((found > 0) & (path.fosc > 0), path.fosc / np.where(found > 0, found, 1), 1)
+    return replace(path, grad=(path.grad * factor[:, None, None, None]).astype(np.float32))

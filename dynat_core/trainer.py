@@ -198,7 +198,12 @@ class _Run:
         train_rows = table("train", self._head(rows) | {name: values[rows] for name, values in self.seen.items()})
         self.seen, self.seconds = self._nothing_seen(), {"train": 0.0, "evaluate": 0.0}
         yield EpochDone(
-            record, pd.concat([train_rows, test], ignore_index=True), histograms, probes, self._weights(), self.state
+            record,
+            pd.concat([train_rows, test], ignore_index=True),
+            histograms,
+            probes,
+            self._kept(self._weights()),
+            self.state,
         )
 
     def _head(self, rows: Tensor) -> dict[str, Tensor]:
@@ -278,10 +283,10 @@ class _Run:
     # -- the end
 
     def finish(self) -> Generator[Progress | Finished, None, None]:
-        """All test images at the best and the last epoch."""
-        last_weights = self._weights()
+        """All test images at the best and the last epoch, under the weights as they are stored."""
+        last_weights = self._kept(self._weights())
         tables: dict[str, pd.DataFrame] = {}
-        self._take(self.best_weights)
+        self._take(self._kept(self.best_weights))
         tables["best"] = yield from self._robustness(self.data.test, "test")
         self._take(last_weights)
         if self.best_epoch == self.epoch:
@@ -365,6 +370,11 @@ class _Run:
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone().contiguous() for name, value in self.model.state_dict().items()}
+
+    def _kept(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights as they are stored."""
+        dtype = {"float32": torch.float32, "float16": torch.float16}[self.config.recording.weights_dtype]
+        return {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
 
     def _take(self, weights: dict[str, Tensor]) -> None:
         self.model.load_state_dict(weights)

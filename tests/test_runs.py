@@ -441,7 +441,8 @@ def test_recorded_paths_are_found_by_image_and_epoch(finished):
     path = finished.trajectory(probe.index, 2)
     assert path.steps == 3 and path.settings["run"] == finished.id and path.settings["epoch"] == 2
     np.testing.assert_allclose(path.z, probe.z, atol=1e-6)
-    np.testing.assert_allclose(path.fosc_map().sum(axis=(1, 2)), path.fosc, atol=1e-4)
+    np.testing.assert_allclose(path.fosc_map().sum(axis=(1, 2)), path.fosc, rtol=1e-4, atol=1e-6)
+    assert path.fosc_map().min() >= 0
     assert finished.trajectory(probe.index, 1).index == probe.index
     assert finished.trajectory(10_000, 2) is None and finished.trajectory(10_000, 1) is None
 
@@ -468,7 +469,7 @@ def test_asking_for_what_is_not_there_is_one_sentence(finished, ask, says):
 
 
 @pytest.mark.parametrize(
-    "kind, name", [("samples", "0001.parquet"), ("probes", "0001.safetensors"), ("paths", "0002.parquet")]
+    "kind, name", [("samples", "0001.parquet"), ("probes", "0001.parquet"), ("paths", "0002.parquet")]
 )
 @pytest.mark.parametrize("cut", [0, 7, 500])
 def test_a_half_written_table_is_one_sentence(finished, tmp_path, kind, name, cut):
