@@ -1,7 +1,7 @@
 // The tour: stops that explain, questions that are answered before they are revealed, and ways on to real pictures.
 // set: what the stop changes in the settings. hide: what a waiting question keeps back. right(S): the answer, computed.
 const WAITING = {future: true};
-const FROM_X = {data: "three", strategy: "unsecured", seed: 1, x: [0.35, 0.42], label: 1, norm: "linf", eps: 0.16, pace: 2, steps: 10, start: 0, step: 0, zoom: 0};
+const FROM_X = {data: "three", strategy: "unsecured", seed: 1, x: [0.4, 0.35], label: 1, norm: "linf", eps: 0.18, pace: 2, steps: 10, start: 0, step: 0, zoom: 0};
 
 const STOPS = [
   {
@@ -36,14 +36,14 @@ const STOPS = [
     why: `More: eight. The way to the corner is as long as before. Small steps pay off where the slope bends on the way; then a long step can run past the top.`, play: true,
   },
   {
-    title: "FOSC rises. Is it failing?", ask: "Three steps in, FOSC in nats has gone <b>up</b> at every step. Is the attack failing?", set: {...FROM_X, step: 3},
-    options: ["yes, it is lost", "no, it works"], hide: {...WAITING, loss: true, relative: true, middle: true, equation: true, real: true, sentence: true}, right: () => 1, after: {step: 3},
-    why: `It works: the loss rose at every step. FOSC is what is left times the steepness, and the slope grew steeper faster than the way grew shorter (dotted line: what this
+    title: "FOSC rises. Is it failing?", ask: "Two steps in, FOSC in nats has gone <b>up</b> twice. Is the attack failing?", set: {...FROM_X, step: 2},
+    options: ["yes, it is lost", "no, it works"], hide: {...WAITING, loss: true, relative: true, middle: true, equation: true, real: true, sentence: true}, right: () => 1,
+    why: `It works: the loss rose at both steps. FOSC is what is left times the steepness, and the slope grew steeper faster than the way grew shorter (dotted line: what this
       slope would promise from the middle). Divide by it and you have relative FOSC, which fell. So: relative FOSC first, and the steepness beside it.`,
   },
   {
     title: "FOSC is 0. What do we know?", ask: "This attack has come to rest: FOSC 0, and the class is still right. What have we learnt?",
-    set: {...FROM_X, x: [0.5, 0.6], label: 0, data: "moons", eps: 0.12, start: 5, step: 10, zoom: 1}, hide: {},
+    set: {...FROM_X, x: [0.7, 0.45], label: 2, start: 27, step: 10, zoom: 1}, hide: {},
     options: ["no attack can fool it here", "this is the strongest attack", "only that the slope offers no way up"], right: () => 2, other: 1,
     why: `Only that. Another start, the dashed path, rests with FOSC 0 too, and there the network is <b>fooled</b>. FOSC 0 means the slope offers no allowed direction that raises
       the loss: a best point, a poorer resting place and a vanished gradient all look like this.`,
@@ -92,6 +92,7 @@ function drawLesson(S) {
   if (S.lessonPlan === plan) return;
   const focus = box.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
   S.lessonPlan = plan;
+  S.root.classList.toggle("pg-asking", !!stop?.options);         // settings that would change the question stay out of the way
   if (!stop) {
     box.innerHTML = `<div class="pg-head"><b>Explore freely</b><span class="pg-step"><button type="button" data-do="next" data-focus="next">Take the tour</button></span></div>`;
     return;
@@ -100,12 +101,13 @@ function drawLesson(S) {
     ${k + 1 === lesson ? 'aria-current="step"' : ""}></button>`).join("");
   const options = (stop.options ?? []).map((words, k) => {
     const state = S.revealed ? (k === S.answer ? " pg-right" : k === S.chosen ? " pg-wrong" : "") : "";
+    if (S.revealed && !state) return "";
     return `<button type="button" class="pg-option${state}" data-guess="${k}" data-focus="g${k}" aria-pressed="${k === S.chosen}" ${S.revealed ? "disabled" : ""}><kbd>${k + 1}</kbd>${words}${
       state === " pg-right" ? " <b>✓</b>" : state === " pg-wrong" ? " <b>✗</b>" : ""}</button>`;
   }).join("");
   const go = (stop.go ?? []).map(([page, query, words]) => (S.offline ? `<p class="pg-way">${words}: in Dynat itself, <code>${page}?${query}</code></p>` :
     `<a class="pg-go" href="${page}?${query}${S.teach ? "&teach=1" : ""}" data-page="${page}" data-query="${query}">${words} →</a>`)).join("");
-  box.innerHTML = `<div class="pg-head"><b>${stop.options ? "Guess first: " : ""}${stop.title}</b><small>${lesson} of ${STOPS.length}</small></div>
+  box.innerHTML = `<div class="pg-head"><b>${stop.title}</b><small>${waiting(S) ? "guess first · " : ""}${lesson} of ${STOPS.length}</small></div>
     <p>${stop.ask ?? stop.text}</p>${options ? `<div class="pg-options">${options}</div>` : ""}
     ${stop.options && !S.revealed ? `<button type="button" class="pg-reveal" data-do="reveal" data-focus="reveal">Reveal</button>` : ""}
     ${S.revealed ? `<p class="pg-why" role="status">${S.chosen === null ? "" : S.chosen === S.answer ? "<b>Right.</b> " : "<b>Not quite.</b> "}${stop.why}</p>` : ""}${go}
@@ -122,10 +124,10 @@ function sentence(S) {
   const head = now.step ? `Step ${now.step} of ${now.steps}.` : "Before the first step.", words = [];
   if (!(here.steepness > 0)) return [head, "The slope is exactly 0 here: the attack cannot move, and FOSC is 0 without anything having been reached."];
   const fooled = winner(here.logits) !== now.label, done = here.relative !== null && here.relative < 0.005;
-  if (done) words.push("No allowed direction raises the straight line any more: FOSC is 0, the attack rests here.");
-  else words.push(`The slope still promises ${short(here.fosc)} more loss at the best ${now.norm === "linf" ? "corner" : "point"}; that is ${percent(here.relative)} of what it would promise from the middle of the ${set}.`);
-  if (before && here.fosc > before.fosc * 1.001 && here.relative < before.relative) words.push("FOSC rose, yet relative FOSC fell: the slope grew steeper.");
+  if (done) words.push("The slope offers no allowed way up any more: FOSC is 0, the attack rests here.");
+  else words.push(`The slope promises ${short(here.fosc)} more loss at the best ${now.norm === "linf" ? "corner" : "point"}: ${percent(here.relative)} of what it would from the middle of the ${set}.`);
+  if (before && here.fosc > before.fosc * 1.001 && here.relative < before.relative) words.push("FOSC rose, relative FOSC fell: the slope grew steeper.");
   else if (before && here.loss < before.loss - 1e-9) words.push("This step lost ground: it ran past the top.");
-  words.push(fooled ? `The network is fooled: it says ${NAMES[winner(here.logits)]}.` : done && !waiting(S) ? "The class is still right; another start may end elsewhere." : "The class is still right.");
+  words.push(fooled ? `Fooled: it says ${NAMES[winner(here.logits)]}.` : done && !waiting(S) ? "Still right; another start may end elsewhere." : "Still right.");
   return [head, words.join(" ")];
 }

@@ -2,7 +2,7 @@
 // A point is [right, up] with both "pixels" in [0, 1]; a network is one flat array of parameters.
 const HIDDEN = 12, LOW = 0, HIGH = 1;
 const CLASSES = {moons: 2, rings: 2, three: 3};
-const RECIPE = {count: 60, rate: 0.04, decay: 0.002, steps: 10, pace: 0.25, cMax: 0.25, epochs: {unsecured: 200, standard: 160, dynamic: 160}};
+const RECIPE = {count: 60, rate: 0.04, decay: {unsecured: 0.006, standard: 0.002, dynamic: 0.002}, steps: 10, pace: 0.25, cMax: 0.25, epochs: {unsecured: 200, standard: 160, dynamic: 160}};
 
 // Mulberry32: uniform numbers in [0, 1) from a whole number.
 function stream(seed) {
@@ -254,7 +254,7 @@ function trainEpoch(run) {
   run.epoch++;
   const first = 1 - 0.9 ** run.epoch, second = 1 - 0.999 ** run.epoch;
   for (let i = 0; i < sums.length; i++) {
-    const g = sums[i] / n + RECIPE.decay * net.w[i];
+    const g = sums[i] / n + RECIPE.decay[run.strategy] * net.w[i];
     m[i] = 0.9 * m[i] + 0.1 * g;
     v[i] = 0.999 * v[i] + 0.001 * g * g;
     net.w[i] -= RECIPE.rate * (m[i] / first) / (Math.sqrt(v[i] / second) + 1e-8);

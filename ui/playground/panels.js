@@ -84,12 +84,13 @@ function drawSide(S, top) {
     c.add(line([[c.X(0), c.Y(here.loss)], [c.X(1), c.Y(promised)]], "pg-promise"));
     if (c.Y(here.loss) - c.Y(promised) > 2) c.add(`<path class="pg-bracket" d="M${end - 5} ${c.Y(here.loss)}h10m-5 0V${c.Y(promised)}m-5 0h10"/>`);
     c.add(`<circle class="pg-mark pg-loss" cx="${c.X(0)}" cy="${c.Y(here.loss)}" r="5"/>`);
-    const height = (c.Y(here.loss) + c.Y(promised)) / 2 + 5;
-    c.add(`<text class="pg-value" x="${end - 9}" y="${Math.max(height, S.size)}" text-anchor="end">FOSC ${short(here.fosc)}</text>`);
+    const tall = c.Y(here.loss) - c.Y(promised) > 1.4 * S.size, third = [c.Y(here.loss + here.fosc / 3), ...(hide.real ? [] : [real[11][1]])];
+    const [x, y] = tall ? [end - 9, (c.Y(here.loss) + c.Y(promised)) / 2 + 5] : [c.X(1 / 3), Math.min(...third) - 8];
+    c.add(`<text class="pg-value" x="${x}" y="${Math.max(y, S.size)}" text-anchor="end">FOSC ${short(here.fosc)}</text>`);
   }
   c.done();
   const gain = look(net, here.best, now.label).loss - here.loss;
-  caption(S, "side", "What does the slope promise?", hide.side ? [] : [note("pg-promise", "straight line", `+${short(here.fosc)}`), hide.real ? "" : note("pg-loss", "real loss", (gain < 0 ? "" : "+") + short(gain))]);
+  caption(S, "side", "What does the slope promise?", hide.side ? [] : [note("pg-promise", S.teach ? "promise" : "straight line", `+${short(here.fosc)}`), hide.real ? "" : note("pg-loss", S.teach ? "real" : "real loss", (gain < 0 ? "" : "+") + short(gain))]);
   S.charts.side.element.setAttribute("aria-label", hide.side ? "Hidden until the reveal" :
     `Walking straight from here to the best corner: the straight line gains ${short(here.fosc)} nats, which is FOSC; the loss really changes by ${short(gain)}`);
 }
@@ -108,9 +109,8 @@ function drawRelative(S) {
     curve(c, S, values, "pg-relative", true);
   }
   c.done();
-  const straight = now.start ? "straight slope, mean of starts" : "straight slope";
-  caption(S, "relative", "How much slope is left?", hide.relative ? [] : [note("pg-relative", "box", short(values[now.step])), S.teach ? "" : note("pg-paper", "paper", short(paper[now.step])),
-    hide.future || expected[0] === null ? "" : note("pg-expected", S.teach ? straight : now.start ? "expected" : "straight")]);
+  caption(S, "relative", "How much slope is left?", hide.relative ? [] : [note("pg-relative", S.teach ? "left" : "box", short(values[now.step])), S.teach ? "" : note("pg-paper", "paper", short(paper[now.step])),
+    hide.future || expected[0] === null ? "" : note("pg-expected", S.teach ? "if straight" : now.start ? "expected" : "if straight")]);
   S.charts.relative.figure.title = "Relative FOSC, no unit, 0 to 2; 1 is the middle of the set. Solid: box form. Dashed: paper form. Dotted: paper form expected on a straight slope (with random starts: their mean). Dots: mean of 200 starts here.";
   S.charts.relative.element.setAttribute("aria-label", hide.relative ? "Hidden until the reveal" : `Relative FOSC, box form, step 0 to ${now.steps}: ${values.map(short).join(", ")}`);
 }
@@ -126,8 +126,8 @@ function drawFosc(S) {
     curve(c, S, path.map(s => s.fosc), "pg-box-form", true);
   }
   c.done();
-  caption(S, "fosc", "How much more loss is promised?", hide.fosc ? [] : [note("pg-box-form", "FOSC, box", short(here.fosc)), paperToo ? note("pg-paper", "paper", short(here.paper)) : "",
-    hide.middle ? "" : note("pg-middle", S.teach ? "from the middle" : "middle", short(here.middle))]);
+  caption(S, "fosc", "How much more loss is promised?", hide.fosc ? [] : [note("pg-box-form", S.teach ? "FOSC" : "FOSC, box", short(here.fosc)), paperToo ? note("pg-paper", "paper", short(here.paper)) : "",
+    hide.middle ? "" : note("pg-middle", "middle", short(here.middle))]);
   S.charts.fosc.figure.title = "FOSC in nats, the unit of the loss. Solid: box form. Dashed: paper form. Dotted: what the same slope would promise from the middle of the set; relative FOSC is the solid line divided by it.";
   S.charts.fosc.element.setAttribute("aria-label", hide.fosc ? "Hidden until the reveal" : `FOSC, box form, in nats, step 0 to ${now.steps}: ${path.map(s => short(s.fosc)).join(", ")}`);
 }

@@ -193,7 +193,7 @@ function drawPlane(S) {
     P.foot.setAttribute("d", rightAngle(foot, z, best));
   }
   show(P.arrow, !hide.arrow && lone);
-  const far = 0.045 + 0.13 * here.steepness / (steepest || 1), span = far * S.plane.size;
+  const far = 0.085 + 0.11 * here.steepness / (steepest || 1), span = far * S.plane.size;
   P.arrow.setAttribute("d", arrowPath(z, [z[0] + span * unit[0], z[1] - span * unit[1]]));
   P.corners.forEach((g, k) => {
     show(g, hide.corners === false);
@@ -217,31 +217,35 @@ function drawOther(S) {
   const {plane: P, other} = S;
   for (const part of [P.other, P.otherEnd, P.otherText]) show(part, !!other);
   if (!other) return;
-  const points = other.map(s => S.toPixel(s.z)), end = points[points.length - 1], right = end[0] > P.size / 2;
+  const points = other.map(s => S.toPixel(s.z)), end = points[points.length - 1], left = end[0] > P.size / 2;
   P.other.setAttribute("points", points.map(p => p.join(",")).join(" "));
   place(P.otherEnd, {cx: end[0], cy: end[1]});
-  place(P.otherText, {x: end[0] + (right ? 11 : -11), y: end[1] + 18, "text-anchor": right ? "start" : "end"});
+  place(P.otherText, {x: end[0] + (left ? -12 : 12), y: end[1] + (end[1] > 40 ? -10 : 22), "text-anchor": left ? "end" : "start"});
   const last = other[other.length - 1];
   P.otherText.textContent = `other start: loss ${short(last.loss)}, FOSC ${short(last.fosc)}`;
 }
 
 function drawWords(S, at) {
-  const {plane: P, now, hide} = S, {words} = P, edge = P.size;
+  const {plane: P, now, hide} = S, {words} = P, edge = P.size, far = S.size + 3;
+  // away: which way the word lies from its mark; it changes sides where the picture ends
   const put = (name, text, p, away) => {
     const word = words[name];
     show(word, !!text);
     if (!text) return;
     if (word.textContent !== text) word.textContent = text;
-    const far = S.size + 3, left = p[0] + away[0] * far < 0.22 * edge ? false : p[0] > 0.78 * edge ? true : away[0] < 0;
-    place(word, {x: p[0] + away[0] * far + (Math.abs(away[0]) < 0.3 ? (left ? -6 : 6) : 0), y: Math.min(Math.max(p[1] + away[1] * far + 5, 14), edge - 5),
-      "text-anchor": left ? "end" : "start"});
+    const wide = 0.56 * S.size * text.length + 8, x = p[0] + away[0] * far, level = Math.abs(away[0]) < 0.3;
+    const side = level ? "middle" : away[0] < 0 ? "end" : "start";
+    const room = {start: [0, edge - wide], middle: [wide / 2, edge - wide / 2], end: [wide, edge]}[side];
+    const moved = Math.min(Math.max(x, room[0]), room[1]), dodge = Math.abs(moved - x) > 8 && Math.abs(away[1]) < 0.3 ? -1.4 : away[1];
+    place(word, {x: moved, y: Math.min(Math.max(p[1] + dodge * far + 5, S.size), edge - 5), "text-anchor": side});
   };
   const out = (p, from) => { const d = minus(p, from), l = Math.hypot(...d) || 1; return [d[0] / l, d[1] / l]; };
-  put("best", hide.best || !S.path[now.step].steepness ? "" : now.norm === "linf" ? "best corner" : "best point", at.best, out(at.best, at.x));
-  put("paper", at.paperBest && !hide.best && !S.teach ? "paper's best" : "", at.paperBest ?? [0, 0], at.paperBest ? out(at.paperBest, at.x) : [0, 0]);
-  const close = Math.hypot(...minus(at.z, at.x)) < 24;
-  put("x", S.moved ? "x" : "x: drag me", at.x, [at.unit[0] > 0 ? -1.2 : 1.2, 0]);
-  put("now", close || hide.now ? "" : now.step ? `after step ${now.step}` : "start", at.z, [at.unit[0] > 0 ? -0.9 : 0.9, at.unit[1] > 0 ? 0.6 : -0.6]);
-  const middle = [(at.z[0] + at.foot[0]) / 2, (at.z[1] + at.foot[1]) / 2], side = out(middle, at.best);
-  put("reach", at.measured && Math.hypot(...minus(at.foot, at.z)) > 26 ? short(at.reach) : "", middle, side);
+  const bestWay = out(at.best, at.x), within = at.paperBest?.every(v => v > 0 && v < edge);
+  put("best", hide.best || !S.path[now.step].steepness ? "" : now.norm === "linf" ? "best corner" : "best point", at.best, bestWay);
+  put("paper", within && !hide.best && !S.teach ? "paper form's" : "", at.paperBest ?? [0, 0], [bestWay[0], bestWay[1] > 0 ? 2 : -2]);
+  const apart = minus(at.z, at.x), close = Math.hypot(...apart) < 24, aside = close ? -at.unit[0] : -apart[0];
+  put("x", S.moved ? "x" : "x: drag me", at.x, [aside < 0 ? -1.2 : 1.2, 0]);
+  put("now", close ? "" : now.step ? `after step ${now.step}` : "start", at.z, [0, at.unit[1] > 0 ? 1.4 : -1.4]);
+  const middle = [(at.z[0] + at.foot[0]) / 2, (at.z[1] + at.foot[1]) / 2];
+  put("reach", at.measured && Math.hypot(...minus(at.foot, at.z)) > 44 ? short(at.reach) : "", middle, out(middle, at.best));
 }

@@ -85,17 +85,18 @@ function motion(S) {
   S.adopt = () => {
     S.endTraining?.();
     S.colors();
+    drawStaticWords(S);
     S.size = parseFloat(getComputedStyle(S.root).fontSize);
     S.take(modelOf(S.now));
     S.view = viewOf(S.now);
     sizePlane(S);
+    S.root.style.setProperty("--pg-tall", `${Math.max(S.$(".pg-picture").offsetHeight, 560)}px`);
     sizeCharts(S);
     if (!S.plane.size) return;
     S.scale = S.plane.size / S.view.span;
     const ground = JSON.stringify([modelKey(S.now), S.view, S.plane.size, S.now.label, S.dark, S.size]);
     if (S.groundPlan !== ground) { paintGround(S); layGround(S); S.groundPlan = ground; }
     drawControls(S);
-    drawStaticWords(S);
     S.follow();
   };
   S.toPixel = p => [(p[0] - S.view.left) * S.scale, S.plane.size - (p[1] - S.view.low) * S.scale];

@@ -1,8 +1,8 @@
 // What is shown: one plain object of settings. It can be written into the address and read back; nothing else is kept.
 const PACES = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], PACE_WORDS = ["eps/16", "eps/8", "eps/4", "eps/2", "eps"];
 const NAMES = ["A", "B", "C"], SHAPES = ["●", "▲", "■"];
-const DEFAULTS = {data: "three", strategy: "unsecured", seed: 1, trained: 0.15, x: [0.35, 0.42], label: 1, norm: "linf",
-  eps: 0.16, pace: 2, steps: 10, start: 1, step: 0, zoom: 0, lesson: 1};
+const DEFAULTS = {data: "three", strategy: "unsecured", seed: 1, trained: 0.15, x: [0.25, 0.5], label: 1, norm: "linf",
+  eps: 0.18, pace: 2, steps: 10, start: 8, step: 0, zoom: 0, lesson: 1};
 
 const number = (low, high, whole) => text => {
   const v = Number(text);

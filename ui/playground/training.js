@@ -1,6 +1,6 @@
 // Networks in the browser: trained at once for a link, or before the visitor's eyes for a press of the button.
 const MODELS = new Map();
-const HOME = {three: [[0.35, 0.42], 1], moons: [[0.5, 0.6], 0], rings: [[0.42, 0.42], 0]};
+const HOME = {three: [[0.25, 0.5], 1], moons: [[0.65, 0.7], 0], rings: [[0.5, 0.4], 0]};
 const STRATEGY_NAMES = {unsecured: "Unsecured", standard: "Standard", dynamic: "Dynamic"};
 
 const modelKey = now => [now.data, now.strategy, now.seed, now.strategy === "unsecured" ? "" : now.trained].join(" ");
