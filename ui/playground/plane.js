@@ -245,7 +245,9 @@ function drawWords(S, at) {
   put("paper", within && !hide.best && !S.teach ? "paper form's" : "", at.paperBest ?? [0, 0], [bestWay[0], bestWay[1] > 0 ? 2 : -2]);
   const apart = minus(at.z, at.x), close = Math.hypot(...apart) < 24, aside = close ? -at.unit[0] : -apart[0];
   put("x", S.moved ? "x" : "x: drag me", at.x, [aside < 0 ? -1.2 : 1.2, 0]);
-  put("now", close ? "" : now.step ? `after step ${now.step}` : "start", at.z, [0, at.unit[1] > 0 ? 1.4 : -1.4]);
+  let below = at.unit[1] > 0 ? 1.4 : -1.4;                        // off the arrow, and off the clean image
+  if (Math.abs(at.z[1] + below * far - at.x[1]) < 1.5 * S.size && Math.abs(apart[0]) < 4 * S.size) below = -below;
+  put("now", close ? "" : now.step ? `after step ${now.step}` : "start", at.z, [0, below]);
   const middle = [(at.z[0] + at.foot[0]) / 2, (at.z[1] + at.foot[1]) / 2];
   put("reach", at.measured && Math.hypot(...minus(at.foot, at.z)) > 44 ? short(at.reach) : "", middle, out(middle, at.best));
 }

@@ -94,7 +94,7 @@ def one_file(body: str, css: str, script: str, sheets: Mapping[str, str]) -> str
 
     `"@settings"` stands where the saved settings, a query string in JSON, belong.
     """
-    root = "--st-font: "Source Sans 3", "Segoe UI", system-ui, sans-serif; margin: 0;"
+    root = "--st-font: 'Source Sans 3', 'Segoe UI', system-ui, sans-serif;"
     light, dark = (" ".join(f"--st-{name}: {value};" for name, value in theme.items()) for theme in (_LIGHT, _DARK))
     ground = "body { background: var(--st-background-color); margin: 0; padding: 14px 22px; } h1 { font: 600 19px var(--st-font); color: var(--st-text-color); margin: 0 0 10px; }"  # noqa: E501
     data = json.dumps(dict(sheets), ensure_ascii=False).replace("</", "<\\/")
