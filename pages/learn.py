@@ -1,4 +1,4 @@
-"""Learn: what the attack does, what FOSC measures, and why Dynamic training exists, on two pixels and in the browser."""
+"""Learn: what the attack does, what FOSC measures and why Dynamic training exists, on two pixels, in the browser."""
 
 from __future__ import annotations
 

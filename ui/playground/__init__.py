@@ -1,7 +1,7 @@
 """The playground of the Learn screen: a classifier of points in the plane, attacked and trained in the browser.
 
-Nothing here asks the server while a person plays. `playground(...)` mounts it and returns where a person wants to go on to;
-`one_file()` is the same page as one HTML file.
+Nothing here asks the server while a person plays. `playground(...)` mounts it and returns where a person wants to go on
+to; `offline_page()` is the same page as one HTML file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def _text(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-_mount = component("dynat_playground", html=_text("play.html"), css=_text("play.css"), js=script(), isolate_styles=False)
+_mount = component(
+    "dynat_playground", html=_text("play.html"), css=_text("play.css"), js=script(), isolate_styles=False
+)
 
 
 class Way(NamedTuple):

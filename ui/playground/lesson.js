@@ -44,7 +44,7 @@ const STOPS = [
   {
     title: "FOSC is 0. What do we know?", ask: "This attack has come to rest: FOSC 0, and the class is still right. What have we learnt?",
     set: {...FROM_X, x: [0.7, 0.45], label: 2, start: 27, step: 10, zoom: 1}, hide: {},
-    options: ["no attack can fool it here", "this is the strongest attack", "only that the slope offers no way up"], right: () => 2, other: 1,
+    options: ["no attack can fool it here", "no other attack does better", "only that the slope offers no way up"], right: () => 2, other: 1,
     why: `Only that. Another start, the dashed path, rests with FOSC 0 too, and there the network is <b>fooled</b>. FOSC 0 means the slope offers no allowed direction that raises
       the loss: a best point, a poorer resting place and a vanished gradient all look like this.`,
   },

@@ -45,7 +45,8 @@ def sheet(path: Path) -> str:
     blocks = [_block(block, path.parent) for block in re.split(r"\n\s*\n", text.strip())]
     title = text.partition("\n")[0].lstrip("# ")
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_PRINT}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_PRINT}</style>"
         f'<p class="print"><button onclick="print()">Print</button></p>{"".join(blocks)}</html>'
     )
 
@@ -100,7 +101,8 @@ def one_file(body: str, css: str, script: str, sheets: Mapping[str, str]) -> str
     data = json.dumps(dict(sheets), ensure_ascii=False).replace("</", "<\\/")
     code = script.replace("export default function mount", "function mount").replace("</script", "<\\/script")
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Dynat: what is FOSC?</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Dynat: what is FOSC?</title>
 <style>:root {{ {root} {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}
 :root[data-theme=light] {{ {light} }} :root[data-theme=dark] {{ {dark} }}
 {ground}
