@@ -14,7 +14,7 @@ from ui.live import MOVING, STUCK, live_strip, stuck_cards
 from ui.reach import say_how_to_reach
 from ui.scrubber import scrubber
 from ui.store import curves, lost_between, runs, store, trajectory
-from ui.words import ago, strategy_words
+from ui.words import strategy_words
 
 SCREEN = screen_of("Overview")
 START = 4  # the step at which the picture opens: in the middle of the attack
@@ -101,10 +101,7 @@ def everything(others: list[Run]) -> None:
     st.html('<h4 class="dynat-head">Other runs</h4>')
     for run in others[:LISTED]:
         with st.container(key=f"line-{run.id}", horizontal=True, vertical_alignment="center", gap="small"):
-            st.html(
-                f'<span class="dynat-line">{run_line(run)} <span class="dynat-facts">{ago(run.created)}</span></span>',
-                width="stretch",
-            )
+            st.html(f'<span class="dynat-line">{run_line(run)}</span>', width="stretch")
             if run.state != "broken":
                 if st.button("Open", key=f"open-{run.id}"):
                     st.switch_page("pages/epochs.py", query_params=carry(run=run.id))

@@ -20,7 +20,7 @@ from ui.words import progress, waiting
 
 SCREEN = screen_of("Epochs")
 EVERY = 1.5  # seconds between looks at a run that is under way
-SPLITS = {"train": "trained on", "test": "test"}
+SPLITS = {"train": "training images", "test": "test images"}
 FORMS, KINDS = ("relative", "box", "paper"), ("histogram", "ecdf", "heatmap")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html import escape
 from typing import Any
 
@@ -175,23 +176,23 @@ def launched(config: RunConfig) -> None:
 def estimate(form: ConfigForm, config: RunConfig) -> None:
     """Measured on this device, for these very settings, when asked."""
     key = f"{SCREEN}.estimate"
-    question = {"config": config.model_dump(mode="json", exclude={"name"})}
+    settings = config.model_dump(mode="json", exclude={"name"})
 
     def ask() -> None:
-        st.session_state[key] = question
+        st.session_state[key] = {"config": settings, "asked": time.time()}  # each press measures anew
 
     asked = st.session_state.get(key)
-    words = "Estimate the cost" if asked is None or asked == question else "Estimate again for these settings"
+    same = asked is not None and asked["config"] == settings
+    words = "Estimate the cost" if asked is None or same else "Estimate again for these settings"
     st.button(words, width="stretch", on_click=ask, disabled=view_only(), icon=":material/timer:")
     if asked is None or view_only():
         return
-    if asked != question:
+    if not same:
         st.caption("The settings have changed since the last estimate.")
         return
-    answer = measured(question)
+    answer = measured(asked)
     if answer.value is None:
         st.error(answer.error or "The probe gave no answer; ask again.")
-        analyst(str(store().folder)).forget(f"probe/{tab()}")
         st.session_state.pop(key, None)
         return
     with st.container(key="estimate"):

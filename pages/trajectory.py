@@ -8,10 +8,11 @@ from functools import partial
 from html import escape
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from dynat_core import views
-from dynat_core.config import NORM_WORDS
+from dynat_core.config import NORM_WORDS, SHAPES
 from dynat_core.errors import ConfigError, RunError
 from dynat_core.runs import Run
 from dynat_core.trajectories import Trajectory
@@ -213,27 +214,42 @@ def edit_attack(run: Run, attack: Attack, link: Link) -> None:
 
 def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]) -> tuple[int, list[int]]:
     """The image and the images beside it in the table."""
-    link = links["image"]
-    index = default_image(chosen, epochs)
-    if link.value is not None:
-        size = chosen[0].config.test_size
-        if link.value.isascii() and link.value.isdecimal() and int(link.value[:9]) < size:
-            index = int(link.value[:9])
-        else:
-            st.info(f"There is no test image {link.value[:20]}; they are numbered 0 to {size - 1:,}.")
+    run, link = chosen[0], links["image"]
     try:
-        table = samples(chosen[0], epochs[0])
+        table = samples(run, epochs[0])
     except RunError as error:
+        table = None
         st.caption(str(error))
-        return index, [index]
-    images = image_table(table, read_pick(links["pick"].value), index, lambda i: link.write(str(i)))
-    recording = chosen[0].config.recording
-    st.caption(f"As recorded at epoch {epochs[0]} of {chosen[0].title}, under PGD-{recording.steps}.")
-    typed = st.number_input("image number", 0, chosen[0].config.test_size - 1, index, key=f"{SCREEN}.number.{index}")
+    index = asked_image(run, link.value, table)
+    if index is None:
+        index = default_image(chosen, epochs)
+    images = [index]
+    if table is not None:
+        images = image_table(table, read_pick(links["pick"].value), index, lambda i: link.write(str(i)))
+        st.caption(f"As recorded at epoch {epochs[0]} of {run.title}, under PGD-{run.config.recording.steps}.")
+    typed = st.number_input(
+        "image number", 0, SHAPES[run.config.data.name][1] - 1, index, key=f"{SCREEN}.number.{index}"
+    )
     if typed != index:
         link.write(str(typed))
         st.rerun()
     return index, images
+
+
+def asked_image(run: Run, text: str | None, table: pd.DataFrame | None) -> int | None:
+    """The image of a query string; None, and a sentence, for one that this run does not have."""
+    if text is None:
+        return None
+    number = int(text[:9]) if text.isascii() and text.isdecimal() else -1
+    if run.config.data.test_size is None:
+        there, known = number < run.config.test_size, f"they are numbered 0 to {run.config.test_size - 1:,}"
+    else:  # a part of the test images: those that were recorded
+        there = table is None or bool((table["index"] == number).any())
+        known = f"it has {run.config.test_size:,} of them, and the table lists them"
+    if number >= 0 and there:
+        return number
+    st.info(f"There is no test image {text[:20]} in this run; {known}.")
+    return None
 
 
 def default_image(chosen: list[Run], epochs: list[int]) -> int:
@@ -333,7 +349,7 @@ def below(paths: list[Trajectory], shown: Shown, links: Mapping[str, Link]) -> N
             st.rerun()
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         if not teaching():
-            needs = "Needs torch: `pip install -r requirements.txt`." if view_only() else "The path is projected onto it."
+            needs = "Needs torch: `pip install -r requirements.txt`." if view_only() else "The path is projected on it."
             hint = f"The loss on a plane through the image, the first step and the end of the path. {needs}"
             st.toggle("Loss slice", key=f"{SCREEN}.slice", disabled=view_only(), help=hint)
         name = f"{run.id}-epoch{epoch}-image{path.index}"

@@ -14,7 +14,7 @@ from dynat_core.runs import Run
 from dynat_core.views import strategy_style
 from dynat_core.views.words import number, percent
 from ui.store import history
-from ui.words import NOT_CHECKED, gradients_per_image, outcome, share, strategy_words
+from ui.words import NOT_CHECKED, ago, gradients_per_image, outcome, share, strategy_words
 
 _DASHES = {
     "solid": "",
@@ -90,7 +90,7 @@ def run_card(run: Run) -> str:
     numbers = _reached("clean", found["clean"], found["n"], "without an attack")
     numbers += _reached(f"PGD-{config.recording.steps}", found["robust"], found["n"], config.attack_words())
     spent, _, of = (cost or "0 no attack").partition(" ")
-    numbers += f'<div title="{_COST}"><span>gradients an image</span><b>{spent}</b> <small>{of}</small></div>'
+    numbers += f'<div title="{_COST}"><span>gradients</span><b>{spent}</b> <small>{of}</small></div>'
     return (
         f'<div class="dynat-card">{head}<div class="dynat-reached">{numbers}</div>{_courses(past, strategy)}'
         f'<p class="dynat-facts">{escape(facts)}</p>'
@@ -130,7 +130,7 @@ def run_line(run: Run) -> str:
         said = f'<b>{escape(run.id)}</b> <span class="dynat-facts">{escape(run.problem or "")}</span>'
         return f"{state_badge(run)} {said}"
     config, found = run.config, outcome(run)
-    words = f"{strategy_words(config)} on {config.data.name}, {config.epochs} epochs"
+    words = f"{ago(run.created)}: {strategy_words(config)} on {config.data.name}, {config.epochs} epochs"
     if found:
         robust = f"PGD-{config.recording.steps} {share(found['robust'] * found['n'], found['n'])}"
         words += (

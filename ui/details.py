@@ -13,7 +13,6 @@ import streamlit as st
 from dynat_core.config import STRATEGY_WORDS
 from dynat_core.runs import Run
 from ui.cards import swatch
-from ui.frame import exists
 from ui.link import carry
 from ui.store import history
 from ui.words import NOT_CHECKED, gradients_per_image, outcome, share
@@ -60,7 +59,7 @@ def about_run(run: Run) -> None:
         with right:
             st.json(json.loads(run.config.to_json()), expanded=1)
         with st.container(horizontal=True, gap="small"):
-            if exists("pages/train.py") and st.button("Clone and edit", key=f"clone-{run.id}"):
+            if st.button("Clone and edit", key=f"clone-{run.id}"):
                 st.switch_page("pages/train.py", query_params=carry(clone=run.id))
             keep("Records (CSV)", lambda: records_csv(run), f"{run.id}-epochs.csv", "text/csv")
             keep("Settings (JSON)", lambda: run.config.to_json(indent=1), f"{run.id}.json", "application/json")

@@ -86,6 +86,8 @@ def stuck_card(screen: str, run: Run) -> None:
             width="stretch",
         )
         if state != "broken":
+            if screen != "epochs" and run.last_record() and st.button("Open", key=f"{screen}-open-{run.id}"):
+                st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
             resume_button(screen, run)
             log_button(run)
 

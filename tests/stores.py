@@ -1,0 +1,48 @@
+"""A small run store with finished runs under the names of the shipped ones, for the tests of screens."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd, Standard, Strategy, Unsecured
+from dynat_core.runs import RunStore
+from tests.running import in_child
+
+EPOCHS = 6
+STRATEGIES: dict[str, Strategy] = {
+    "dynamic": Dynamic(c_max=0.1, T_control=5),
+    "standard": Standard(),
+    "unsecured": Unsecured(),
+}
+
+
+def settings(strategy: str, **changes) -> RunConfig:
+    """A digits run of two seconds that has everything a shipped one has."""
+    return RunConfig(
+        name=f"Digits, {strategy.capitalize()}",
+        epochs=EPOCHS,
+        data=Digits(train_size=400, test_size=80, validation_size=80),
+        strategy=STRATEGIES[strategy],
+        optimizer=Sgd(lr=0.05, batch=32),
+        recording=Recording(test_images=None, train_rows=100, steps=8, probes=3, keep_weights="all", paths=True),
+    ).with_values(changes)
+
+
+def make_demos(folder: Path) -> Path:
+    """Train the three runs into `folder`, in one child process; returns the folder."""
+
+    def train() -> None:
+        import torch
+
+        from dynat_core.worker import run_job
+
+        torch.set_num_threads(1)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process
+        for strategy in STRATEGIES:
+            run_job(RunStore(folder).create(settings(strategy), f"demo-digits-{strategy}").folder)
+
+    assert in_child(train) == 0
+    assert {run.state for run in RunStore(folder).list()} == {"finished"}
+    return folder

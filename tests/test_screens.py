@@ -1,0 +1,391 @@
+"""The screens without a browser: what the query string, an empty store, broken folders and a missing torch lead to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from html import unescape
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dynat_core.analyst import Analyst
+from dynat_core.presets import preset
+from dynat_core.runs import RunStore
+from tests.running import write_run
+from tests.stores import make_demos
+from ui import link, store
+from ui.images import Pick, read_pick
+from ui.link import remembered
+
+ROOT = Path(__file__).resolve().parent.parent
+SCREENS = {
+    "overview": "app.py",
+    "train": "pages/train.py",
+    "epochs": "pages/epochs.py",
+    "trajectory": "pages/trajectory.py",
+}
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    return make_demos(tmp_path_factory.mktemp("demos"))
+
+
+@pytest.fixture(autouse=True)
+def cold(monkeypatch):
+    """No helper process is started before one is asked something, and nothing here asks."""
+    monkeypatch.setattr(Analyst, "warm", lambda analyst: None)
+
+
+@pytest.fixture
+def folder(demos, tmp_path, monkeypatch):
+    """A copy of the store with the demos, used by the screens."""
+    target = tmp_path / "store"
+    shutil.copytree(demos, target)
+    monkeypatch.setenv("DYNAT_STORE", str(target))
+    store.look_again()
+    return target
+
+
+@pytest.fixture
+def view_only(monkeypatch):
+    """As if torch were not installed."""
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+
+
+def show(screen: str, **query: str) -> AppTest:
+    """The screen after its first run; nothing may have gone wrong in it."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    if screen != "overview":
+        app.query_params.clear()
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.switch_page(SCREENS[screen]).run()
+    elif query:
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+    assert not app.exception
+    return app
+
+
+def errors(app: AppTest) -> list[str]:
+    return [box.value for box in app.error]
+
+
+def said(app: AppTest) -> str:
+    """Everything written on the screen."""
+    boxes = [*app.get("html"), *app.markdown, *app.caption, *app.info, *app.error, *app.success]
+    return unescape("\n".join(str(getattr(box, "body", "") or getattr(box, "value", "")) for box in boxes))
+
+
+def scene(app: AppTest) -> dict:
+    """The header of what the scrubber was given."""
+    from dynat_core.packing import unpack
+
+    (component,) = [c for c in app.main if c.type == "bidi_component"] or app.get("bidi_component")
+    return unpack(component.proto.bytes)[0]
+
+
+def widget(app: AppTest, key: str):
+    """The widget with this key, whatever kind it is."""
+    return next(w for kind in ("multiselect", "selectbox", "number_input") for w in app.get(kind) if w.key == key)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_each_screen_opens_on_real_runs(folder, screen):
+    app = show(screen)
+    assert errors(app) == []
+    if screen != "train":
+        header = scene(app)
+        assert header["n"] == (11 if screen in ("overview", "trajectory") else 7)
+        assert [s["name"].rpartition(" ")[2] for s in header["series"]][:2] in (
+            ["Dynamic", "Standard"],
+            ["Standard", "Dynamic"],
+        )
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_an_empty_store_says_how_to_fill_it(tmp_path, monkeypatch, screen):
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path / "nothing"))
+    store.look_again()
+    app = show(screen)
+    assert errors(app) == []
+    if screen != "train":
+        assert any(code.value == "make demos" for code in app.code)
+        assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_without_torch_each_screen_opens(folder, view_only, screen):
+    app = show(screen)
+    assert errors(app) == []
+    assert "view only" in said(app)
+    if screen == "train":
+        assert any("pip install -r requirements.txt" in box.value for box in app.info)
+        assert next(b for b in app.button if b.label == "Start the run").disabled
+    if screen == "trajectory":
+        assert scene(app)["n"] == 11
+
+
+def test_without_torch_a_path_that_was_not_recorded_is_a_sentence(folder, view_only):
+    index = RunStore(folder).open("demo-digits-standard").recorded_indices(6)[40]  # probes are the first three
+    app = show("trajectory", epoch="3", image=str(index))
+    (sentence,) = errors(app)
+    assert "was not recorded" in sentence and "pip install -r requirements.txt" in sentence
+
+
+def test_best_and_last_stand_with_attack_interval_and_verdict(folder):
+    words = said(show("epochs"))
+    for part in (
+        "best, epoch",
+        "last, epoch 6",
+        "PGD-8, step",
+        "cross-entropy",
+        "1 restart",
+        "not yet checked",
+        "Wilson",
+    ):
+        assert part in words
+
+
+def test_the_cards_give_what_is_needed_to_believe_them(folder):
+    words = said(show("overview"))
+    for part in (
+        "80 test images",
+        "95 % intervals",
+        "one seed (0)",
+        "eps 0.15 (38.25/255)",
+        "of 10",
+        "not yet checked",
+    ):
+        assert part in words
+
+
+# ------------------------------------------------------------------------------------------------- query strings
+
+
+def test_a_deep_link_opens_run_epoch_split_and_form(folder):
+    app = show("epochs", run="demo-digits-standard", epoch="2", split="test", form="box")
+    header = scene(app)
+    assert (header["cursor"], [s["name"] for s in header["series"]]) == (2, ["Digits, Standard"])
+    assert next(s for s in header["switches"] if s["name"] == "form")["value"] == "box"
+    assert header["opens"] == "Open in Trajectory"
+
+
+def test_a_deep_link_opens_image_step_and_models(folder):
+    index = str(RunStore(folder).open("demo-digits-dynamic").recorded_indices(6)[7])
+    app = show("trajectory", run="demo-digits-unsecured,demo-digits-dynamic", epoch="6", image=index, step="2")
+    header = scene(app)
+    assert (header["cursor"], header["n"]) == (2, 11)
+    assert [s["name"] for s in header["series"]] == ["Digits, Unsecured", "Digits, Dynamic"]
+    assert widget(app, f"trajectory.number.{index}").value == int(index)
+
+
+@pytest.mark.parametrize(
+    "screen, query, sentence",
+    [
+        ("epochs", {"run": "nobody"}, "There is no run called nobody"),
+        ("epochs", {"run": "../../etc"}, "There is no run called ../../etc"),
+        ("epochs", {"run": "<script>alert(1)</script>"}, "There is no run called <script>"),
+        ("epochs", {"epoch": "999"}, "There is no epoch 999; the last one is 6."),
+        ("epochs", {"epoch": "-1"}, "'-1' is no epoch; it must be a whole number."),
+        ("epochs", {"epoch": "9" * 400}, "is no epoch"),
+        ("epochs", {"split": "valid"}, "There is no split called 'valid'; there is train, test."),
+        ("trajectory", {"run": "nobody"}, "There is no run called nobody"),
+        ("trajectory", {"epoch": "77"}, "at epoch 77; there is 0, 1, 2, 3, 4, 5, 6."),
+        ("trajectory", {"image": "5000"}, "There is no test image 5000 in this run; it has 80 of them"),
+        ("trajectory", {"image": "²"}, "There is no test image ²"),
+        ("trajectory", {"step": "50"}, "There is no step 50; the last one is 10."),
+        ("trajectory", {"attack": "strong"}, "attack=strong is not like 10,eps/4,ce,random"),
+        ("trajectory", {"attack": "10,-1,ce,random"}, "must be a size in pixels above 0"),
+        ("trajectory", {"attack": "10,eps/4,hinge,random"}, "The loss of an attack is ce or margin"),
+        ("overview", {"step": "11"}, "There is no step 11; the last one is 10."),
+        ("train", {"preset": "imagenet"}, "There is no preset called 'imagenet'"),
+        ("train", {"clone": "nobody"}, "There is no run called nobody"),
+    ],
+)  # fmt: skip
+def test_what_the_query_string_cannot_mean_is_one_sentence_and_the_screen_stands(folder, screen, query, sentence):
+    app = show(screen, **query)
+    boxes = [*errors(app), *(box.value for box in app.info)]
+    assert [box for box in boxes if sentence in box], boxes
+    assert len(boxes) == 1
+    if screen != "train":
+        assert scene(app)["n"] > 1
+
+
+def test_a_pick_from_another_screen_filters_the_images(folder):
+    app = show("trajectory", pick="relative_fosc,0.05,0.1")
+    filter_ = next(s for s in app.selectbox if (s.key or "").startswith("trajectory.filter"))
+    table = RunStore(folder).open("demo-digits-standard").samples("last", split="test")
+    n = int(((table.relative_fosc >= 0.05) & (table.relative_fosc < 0.1)).sum())
+    assert filter_.options[-1] == f"brushed: relative FOSC 0.05 to 0.1 ({n})"
+    assert len(app.dataframe[0].value) == n
+
+
+@pytest.mark.parametrize("text", [None, "", "loss", "loss,1", "loss,a,b", "__class__,0,1", "loss,nan,1", "loss,inf,"])
+def test_a_pick_that_means_nothing_is_ignored(text):
+    assert read_pick(text) is None
+
+
+def test_an_open_pick_has_one_end():
+    assert read_pick("margin,,0") == Pick("margin", None, 0.0)
+    assert Pick("margin", None, 0.0).words() == "margin below 0"
+
+
+def test_cloning_fills_the_form_with_the_run_s_settings(folder):
+    app = show("train", clone="demo-digits-standard")
+    assert app.session_state["train.draft"]["name"] == "Digits, Standard, changed"
+    assert app.session_state["train.draft"]["strategy.name"] == "standard"
+    assert "These are the settings of Digits, Standard" in said(app)
+
+
+def test_a_preset_in_the_query_string_fills_the_form(folder):
+    app = show("train", preset="mnist-dynamic")
+    assert app.session_state["train.draft"]["data.name"] == "mnist"
+
+
+# ---------------------------------------------------------------------------------------------- the browser's report
+
+
+def report(app: AppTest, key: str, **words) -> None:
+    """What the scrubber would report."""
+    run = scene(app)["run"]
+    app.session_state[key] = {
+        "report": {"run": run, "follow": False, "chosen": {}, "hidden": [], **words},
+        "action": None,
+    }
+
+
+def test_the_cursor_and_the_switches_go_into_the_query_string(folder):
+    app = show("epochs")
+    report(app, "epochs", i=3, chosen={"form": "paper", "kind": "heatmap"})
+    app.run()
+    assert dict(app.query_params) == {"epoch": "3", "form": "paper", "view": "heatmap"}
+
+
+def test_back_moves_the_cursor_to_where_it_was(folder, monkeypatch):
+    monkeypatch.setattr(link, "SETTLING", 0.0)
+    app = show("epochs", epoch="1")
+    jump = scene(app)["jump"]
+    report(app, "epochs", i=3)
+    app.run()
+    assert app.query_params["epoch"] == "3" and scene(app)["jump"] == jump
+    app.query_params["epoch"] = "1"  # Back
+    app.run()
+    header = scene(app)
+    assert (header["cursor"], header["jump"]) == (1, jump + 1)
+
+
+def test_an_old_query_string_right_after_a_write_does_not_pull_the_cursor_back(folder):
+    app = show("epochs", epoch="1")
+    report(app, "epochs", i=3)
+    app.run()
+    app.query_params["epoch"] = "1"  # the browser has not heard of 3 yet
+    app.run()
+    assert scene(app)["jump"] == 1
+    app.query_params["epoch"] = "3"
+    app.run()
+    assert scene(app)["jump"] == 1
+
+
+def test_leaving_a_screen_and_coming_back_by_the_menu_keeps_the_place(folder):
+    app = show("epochs", run="demo-digits-standard", epoch="2")
+    app.query_params.clear()
+    app.switch_page("app.py").run()
+    (entry,) = [link.proto for link in app.get("page_link") if link.proto.label == "Epochs"]
+    assert entry.query_string == "run=demo-digits-standard&epoch=2"
+
+
+# --------------------------------------------------------------------------------------------------- runs in trouble
+
+
+def test_a_broken_folder_is_said_and_hurts_nothing(folder):
+    (folder / "my-notes").mkdir()
+    write_run(folder / "from-the-future", format=9)
+    store.look_again()
+    app = show("overview")
+    words = said(app)
+    assert errors(app) == []
+    assert "my-notes has no run.json" in words and "from-the-future has format 9" in words
+    assert "my-notes" not in str(widget(show("epochs"), "epochs.run").options)
+
+
+def test_a_failed_run_shows_its_sentence_a_way_on_and_its_log(folder):
+    run = RunStore(folder).create(preset("quick"), "sad")
+    (run.folder / "starts.jsonl").write_text("{}\n")
+    (run.folder / "error.json").write_text(json.dumps({"error": "The data are gone.", "traceback": "Traceback <b>"}))
+    store.look_again()
+    for screen in ("overview", "train"):
+        app = show(screen)
+        assert "The data are gone." in said(app)
+        assert any(button.label == "Resume" for button in app.button)
+        assert any("Traceback <b>" in code.value for code in app.code)
+    assert "The data are gone." in said(show("epochs", run="sad"))
+
+
+def test_an_interrupted_run_keeps_its_history_and_offers_to_resume(folder):
+    run = RunStore(folder).open("demo-digits-dynamic")
+    (run.folder / "result.json").unlink()
+    lines = (run.folder / "epochs.jsonl").read_text().splitlines(keepends=True)
+    (run.folder / "epochs.jsonl").write_text("".join(lines[:4]) + lines[4][:50])  # and a torn last line
+    store.look_again()
+    app = show("epochs", run="demo-digits-dynamic")
+    assert "The worker stopped after epoch 3" in said(app)
+    assert scene(app)["n"] == 4
+    assert any(button.label == "Resume" for button in app.button)
+
+
+def test_a_queued_run_has_empty_axes_and_says_what_it_waits_for(folder):
+    RunStore(folder).create(preset("quick"), "waiting")
+    store.look_again()
+    app = show("epochs", run="waiting")
+    assert "waiting is queued: next in the queue" in said(app)
+    assert scene(app)["n"] == 0 and scene(app)["empty"]
+
+
+def test_names_of_people_are_shown_as_text(folder):
+    evil = "<img src=x onerror=alert(1)>"
+    RunStore(folder).open("demo-digits-dynamic").set_label(title=evil)
+    store.look_again()
+    for screen in ("overview", "epochs"):
+        app = show(screen)
+        assert not any("<img" in str(html.body) for html in app.get("html"))
+
+
+def test_teacher_mode_hides_what_experts_need(folder):
+    assert "Reproduce" in str([e.label for e in show("epochs").expander])
+    assert show("epochs", teach="1").expander == []
+    labels = [s.label for s in show("train", teach="1").get("text_input")]
+    assert labels == ["epochs", "c_max", "T_control"]
+
+
+def test_an_error_inside_a_screen_is_one_sentence(folder, monkeypatch, caplog):
+    def fail(*args):
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr("dynat_core.health.notes", fail)
+    monkeypatch.setattr(store, "notes", fail)
+    (sentence,) = errors(show("epochs"))
+    assert sentence.startswith("This screen met an error of its own (ZeroDivisionError)")
+    assert "ZeroDivisionError: inside" in caplog.text
+
+
+def test_the_list_of_five_hundred_runs_opens_at_once(folder):
+    config = RunStore(folder).open("demo-digits-dynamic").config
+    for number in range(500):
+        RunStore(folder).create(config, f"run-{number:03d}")
+        (folder / f"run-{number:03d}" / "stop").touch()
+    store.look_again()
+    show("epochs")  # what is imported once is imported now
+    store.look_again()
+    began = time.monotonic()
+    found = store.runs()
+    assert len(found) == 503 and time.monotonic() - began < 3
+    assert remembered("epochs") == {}
