@@ -17,7 +17,7 @@ _GRACE = 5.0  # seconds a run may wait without a worker before that is called an
 
 def follow(run: Run) -> str:
     """Show how `run` goes until nobody works on it any more; return its state then."""
-    with (_bar(run) if sys.stdout.isatty() else _plain(run)) as show:
+    with _bar(run) if sys.stdout.isatty() else _plain(run) as show:
         alone_since: float | None = None
         while True:
             state = run.state
@@ -47,14 +47,14 @@ def _plain(run: Run) -> Iterator[Callable[[str], None]]:
 
     def show(state: str) -> None:
         nonlocal after, was
-        if state != was:
-            print(state, flush=True)
-            was = state
         last = run.last_record()
         if last is not None and last["epoch"] != after:
             for record in run.records()[after + 1 :]:
                 print(f"epoch {record['epoch']} of {run.config.epochs}: {accuracies(record)}", flush=True)
             after = last["epoch"]
+        if state != was:
+            print(state, flush=True)
+            was = state
 
     yield show
 

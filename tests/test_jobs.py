@@ -267,6 +267,31 @@ def test_a_job_that_gets_on_between_deaths_is_not_given_up(tmp_path, monkeypatch
     assert run.state == "finished" and len(starts) == 7
 
 
+def test_ending_the_workers_ends_the_job_and_leaves_it_to_be_resumed(tmp_path, monkeypatch):
+    from dynat_core.supervisor import Supervisor
+
+    run = RunStore(tmp_path).open(write_run(tmp_path / "a-run").name)
+    children = []
+
+    def sleep(self, run, device, lock):
+        (run.folder / "starts.jsonl").touch()
+        children.append(subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"]))
+        return children[-1]
+
+    monkeypatch.setattr(Supervisor, "_start", sleep)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    supervisor = Supervisor(tmp_path)
+    working = threading.Thread(target=supervisor.work)
+    working.start()
+    until(lambda: children, "the job starts")
+    assert worker_state(tmp_path)["busy_with"] == "a-run"
+    stop_workers(tmp_path)
+    working.join(60)
+    assert not working.is_alive() and children[0].returncode == -signal.SIGTERM and len(children) == 1
+    assert run.state == "interrupted"
+    os.close(supervisor._presence)
+
+
 @pytest.mark.parametrize(
     "asked, gpus, variable, devices",
     [
