@@ -300,7 +300,7 @@ def test_the_map_of_fosc_adds_up_to_the_printed_number(form):
     top = float((path.fosc_map() if form == "box" else pictures_paper(path)).max())
     total = (path.fosc if form == "box" else path.fosc_paper)[3]
     assert view.arrays[f"map-{form}"][3].astype(float).sum() / 255 * top == pytest.approx(total, rel=0.05)
-    assert view.notes[0].texts[3] == f"sums to {words.number(float(total))}"
+    assert view.notes[0].texts[3] == f"sum {words.number(float(total))}"
 
 
 def pictures_paper(path):

@@ -132,9 +132,7 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
 def loss(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
     """The loss the attack climbs."""
     top = max(float(np.nanmax(p.path.loss, initial=0.1)) for p in paths) * 1.08
-    return _curve(
-        "loss", "How high is the loss?", "loss (nats)", paths, n, lambda t: t.loss, (0, top), span, block, height
-    )
+    return _curve("loss", "How high a loss?", "loss (nats)", paths, n, lambda t: t.loss, (0, top), span, block, height)
 
 
 def margin(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
@@ -145,7 +143,7 @@ def margin(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int
     view = _curve(
         "margin",
         "Is it fooled?",
-        "margin (logits), 0 = fooled",
+        "margin (logits)<br>0 = fooled",
         paths,
         n,
         lambda t: t.margin,
@@ -210,7 +208,7 @@ def _curve(
         arrays[f"{name}-{p.k}"] = padded(curve.astype(np.float32), n)
         moves.append({"kind": "dot", "arr": f"{name}-{p.k}", "color": p.color, "series": p.k})
         notes.append(Note(held([number(v) for v in curve], n), p.k))
-    frame = layout(step_axis(n), axis(words, span, nticks=5, fixedrange=True), left=54, hovermode="closest")
+    frame = layout(step_axis(n), axis(words, span, nticks=5, fixedrange=True), left=62, hovermode="closest")
     return View(
         name,
         title,

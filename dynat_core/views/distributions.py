@@ -221,4 +221,4 @@ def _ceiling(peaks: Sequence[np.ndarray]) -> float:
     if not len(every):
         return 0.2
     usual = float(np.quantile(every, 0.75))
-    return min(1.0, 1.06 * min(float(every.max()), 2.2 * usual))
+    return min(1.0, 1.06 * min(float(every.max()), 1.5 * usual))

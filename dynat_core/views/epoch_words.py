@@ -48,7 +48,9 @@ def _train_words(run: EpochRun) -> list[str]:
     lines = []
     for e, (one, mean, c_t) in enumerate(zip(after_one, spent, run.history.column("c_t"), strict=True)):
         verb = "would spend" if e == 0 else "spent"
-        cost = f"{verb} {number(mean)} of at most {steps} gradients an image"
+        nearly = mean < steps and number(mean) == number(steps)
+        amount = f"nearly all {steps}" if nearly else f"{number(mean)} of at most {steps}"
+        cost = f"{verb} {amount} gradients an image"
         if run.stop_form is None:
             lines.append(f"{name} {verb} all {steps} gradients on every image." if mean == steps else f"{name} {cost}.")
         elif c_t > 0:
@@ -56,6 +58,7 @@ def _train_words(run: EpochRun) -> list[str]:
             threshold = f"{name}'s threshold was {number(c_t)} ({run.stop_form} FOSC)"
             lines.append(f"{threshold}; {percent(one)} of its images {stopped} after one step, and it {cost}.")
         else:
+            cost = f"{verb} all {steps} gradients on every image" if mean == steps else cost
             lines.append(f"{name}'s threshold has come down to 0; it {cost}.")
     return lines
 

@@ -136,7 +136,7 @@ def _with_zero(fig: Mapping[str, Any], kind: str) -> dict[str, Any]:
     frame["shapes"] = [{"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1}, **ends}]
     if kind != "heatmap":
         base = {
-            "y": 1,
+            "y": 0.92,  # below the median ticks
             "yref": "paper",
             "x": 0,
             "yanchor": "top",

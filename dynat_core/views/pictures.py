@@ -38,7 +38,7 @@ def perturbation(path: Trajectory, n: int, *, span: int, block: str, times: floa
         key, title = (number(-limit), "0", f"+{number(limit)}"), "Perturbation"
     pixels = to_bytes(delta, -limit, limit)
     largest = np.abs(path.delta).max(axis=(1, 2, 3))
-    size = [f"up to {number(v / eps)} eps" if eps > 0 else f"up to {number(v)}" for v in largest]
+    size = [f"≤ {number(v / eps)} eps" if eps > 0 else f"≤ {number(v)}" for v in largest]
     return _view(name, title, padded(pixels, n), "signed", span, block, [Note(held(size, n))], key)
 
 
@@ -52,7 +52,7 @@ def slope(path: Trajectory, n: int, form: str, *, span: int, block: str) -> View
     maps = path.fosc_map() if form == "box" else paper_map(path)
     total = path.fosc if form == "box" else path.fosc_paper
     top = float(maps.max()) if np.isfinite(maps).all() and maps.max() > 0 else 1.0
-    note = Note(held([f"sums to {number(float(t))}" for t in total], n))
+    note = Note(held([f"sum {number(float(t))}" for t in total], n))
     view = _view(
         f"map-{form}", title, padded(to_bytes(maps, 0, top), n), "amount", span, block, [note], ("0", "", number(top))
     )

@@ -88,6 +88,7 @@ class Scale:
         return {
             "boxes": self.boxes.round(5).tolist(),
             "labels": self.labels,
+            "ends": [[number(low), number(high)] for low, high in zip(self.low, self.high, strict=True)],
             "low": [float(v) if np.isfinite(v) else None for v in self.low],
             "high": [float(v) if np.isfinite(v) else None for v in self.high],
             "words": SHORT[self.measure],

@@ -49,10 +49,10 @@ def trajectory(
     left = {"span": 6, "block": "pictures"}
     views = [pictures.clean(path, n, **left), pictures.now(path, n, **left), pictures.perturbation(path, n, **left)]
     views += [pictures.slope(path, n, name, **left) for name, _ in curves.FORMS]
-    views.append(plane.probabilities(drawn, n, span=12, block="pictures", height=150))
-    views += [curves.slope(drawn, n, name, block="curves", height=310) for name, _ in curves.FORMS]
-    views.append(curves.loss(drawn, n, span=6, block="curves", height=176))
-    views.append(curves.margin(drawn, n, span=6, block="curves", height=176))
+    views.append(plane.probabilities(drawn, n, span=12, block="pictures", height=124))
+    views += [curves.slope(drawn, n, name, block="curves", height=276) for name, _ in curves.FORMS]
+    views.append(curves.loss(drawn, n, span=6, block="curves", height=146))
+    views.append(curves.margin(drawn, n, span=6, block="curves", height=146))
     blocks = {"pictures": 5, "curves": 7}
     if surface is not None:
         views.append(plane.plane(surface, drawn[0], n, span=12, block="plane", height=330))

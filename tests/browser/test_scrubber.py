@@ -187,7 +187,11 @@ def test_the_server_moves_the_cursor_only_by_a_jump_and_play_runs_to_the_end(sho
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     expect(page.get_by_text("report: Report(i=30,")).to_be_visible()
     expect(page.get_by_role("button", name="Play")).to_be_visible()
+    page.get_by_role("button", name="Test images").click()  # other views under the same cursor
+    expect(page.locator(".dy-sentence")).to_contain_text("Epoch 30: Dynamic withstands PGD-20 on")
+    expect(page.locator("figure", has_text="When did they stop?")).to_contain_text("every step of the attack")
     page.emulate_media(reduced_motion="reduce")
+    page.locator(".dy").focus()
     press(page, "Home", " ")
     page.wait_for_timeout(1000)
     assert at(page) == 1  # slowly where motion is unwanted
@@ -220,7 +224,7 @@ def test_the_pointer_brushes_a_histogram_reads_a_bar_and_clicks_a_curve(show):
     page.mouse.move(left + 300, bottom, steps=4)
     page.mouse.up()
     expect(page.locator(".dy-selection")).to_contain_text(
-        re.compile(r"\d+ images with box FOSC from bin “0 .* at epoch 5 \(Dynamic \d+, Standard \d+\)")
+        re.compile(r"\d+ images with box FOSC 0 to .* at epoch 5 \(Dynamic \d+, Standard \d+\)")
     )
     expect(page.get_by_text("selection=Selection(measure='fosc', low=0")).to_be_visible()
     page.get_by_role("button", name="Open in Trajectory").click()

@@ -31,6 +31,7 @@ function build(S) {
   const plan = JSON.stringify([S.scene.blocks, slots.map(slot => views.filter(v => v.slot === slot).map(v => [v.block, v.span]))]);
   if (S.plan !== plan) layOut(S, slots, plan);
   for (const box of S.boxes.values()) show(S, box, views.find(v => v.slot === box.slot && matches(v.when, S.chosen)));
+  S.built = S.scene;                                            // until then the boxes still show views of an older scene
 }
 
 function layOut(S, slots, plan) {
@@ -43,7 +44,7 @@ function layOut(S, slots, plan) {
   }
   S.resized = new ResizeObserver(entries => entries.forEach(({target, contentRect}) => {
     const box = S.boxes.get(target.dataset.slot);
-    if (box?.gd?.layout && contentRect.width > 0) S.Plotly.Plots.resize(box.gd).then(() => { measureBox(box); drawMarks(S, box); }).catch(() => {});
+    if (box?.gd?.layout && contentRect.width > 0 && S.built === S.scene) S.Plotly.Plots.resize(box.gd).then(() => { measureBox(box); drawMarks(S, box); }).catch(() => {});
   }));
   for (const slot of slots) {
     const first = S.scene.views.find(v => v.slot === slot), figure = element("figure", "dy-box", "", blocks[first.block] ?? blocks[Object.keys(blocks)[0]]);
@@ -102,6 +103,7 @@ function showFigure(S, box, view) {
     layout.uirevision = `${S.run}/${view.id}`;
     layout.font = {...layout.font, family: S.font};
     layout.dragmode = "zoom";
+    layout.modebar = {bgcolor: "rgba(0,0,0,0)", color: painted("@muted", S.scene.colors, S.dark), activecolor: painted("@ink", S.scene.colors, S.dark)};
     layout.hoverlabel = {bgcolor: S.ground, bordercolor: painted("@grid", S.scene.colors, S.dark), align: "left",
       font: {color: painted("@ink", S.scene.colors, S.dark), size: 12, family: S.font}};
     const first = !box.gd.layout;
@@ -150,7 +152,7 @@ function showThreshold(S, box, {threshold}) {
   for (const [form, name] of Object.entries(threshold.names)) {
     const button = element("button", "", name, forms);
     button.type = "button";
-    button.onclick = () => { kept.form = form; answer(); };
+    button.onclick = () => { kept.form = form; kept.used = true; answer(); };
     button.dataset.form = form;
   }
   const slider = Object.assign(element("input", "dy-range", "", line), {type: "range", min: 0, max: 1, step: 0.002, value: kept.at});
@@ -166,10 +168,10 @@ function showThreshold(S, box, {threshold}) {
     value.textContent = `stop at c = ${c.toPrecision(2)}`;
     slider.setAttribute("aria-valuetext", `c = ${c.toPrecision(2)}: ${threshold.outcomes[s]}`);
     said.textContent = threshold.outcomes[s];
-    S.level = {form: kept.form, c};
+    S.level = kept.used ? {form: kept.form, c} : null;            // no line across the curves before anybody asks
     for (const other of S.boxes.values()) if (other.gd) drawMarks(S, other);
   };
-  slider.oninput = () => { kept.at = +slider.value; answer(); };
+  slider.oninput = () => { kept.at = +slider.value; kept.used = true; answer(); };
   answer();
 }
 

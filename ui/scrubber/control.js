@@ -1,5 +1,5 @@
 // The one cursor: bar, keys, play, and what is reported to Python (on release, never while it moves).
-const NATIVE = "input:not(.dy-range), textarea, select, [contenteditable=true], [role=combobox], [role=listbox], [role=grid], [role=menu], [role=slider], [role=radiogroup], [role=tablist], iframe";
+const NATIVE = "input:not(.dy-range), textarea, select, [contenteditable=true], [role=combobox], [role=listbox], [role=grid], [role=menu], [role=slider], [role=tablist], iframe";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 function wire(S) {

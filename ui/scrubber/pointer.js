@@ -79,8 +79,8 @@ function drawSelection(S) {
   const bar = S.$(".dy-selection"), found = selected(S);
   bar.hidden = !found;
   if (!found) return;
-  const {labels, words} = S.scene.scales[S.brush.scale], {from, to} = S.brush;
-  const range = from === to ? labels[from] : `from bin “${labels[from]}” to “${labels[to]}”`;
+  const {labels, ends, words} = S.scene.scales[S.brush.scale], {from, to} = S.brush;
+  const range = from === to ? labels[from] : `${ends[from][0]} to ${ends[to][1]}`;
   const total = Object.values(found.counts).reduce((a, b) => a + b, 0), many = S.scene.series.length > 1;
   const each = many ? ` (${Object.entries(found.counts).map(([k, c]) => `${S.scene.series[k].name} ${c.toLocaleString("en")}`).join(", ")})` : "";
   bar.firstElementChild.textContent = `${total.toLocaleString("en")} images with ${words} ${range} at ${S.scene.unit} ${S.i}${each}`;

@@ -26,6 +26,7 @@ export default function ({data, parentElement, setStateValue, setTriggerValue}) 
   return () => {
     INSTANCES.delete(parentElement);
     S.stop();
+    S.edge?.disconnect();
     clearBoxes(S);
   };
 }
@@ -38,6 +39,7 @@ function adopt(S, scene) {
   S.font = theme("font") || "sans-serif";
   S.dark = luminance(S.ground) < 0.5;
   S.root.style.colorScheme = S.dark ? "dark" : "light";
+  watchEdge(S, document.querySelector("[data-testid=stHeader]")?.offsetHeight ?? 0);
   for (const [name, pair] of Object.entries(scene.colors)) S.root.style.setProperty(`--dy-${name}`, pair[S.dark ? 1 : 0]);
   S.live = scene.live; S.pace = scene.pace;
   for (const {name, value} of scene.switches) {                  // the choice made here stays until Python asks for another;
@@ -56,6 +58,17 @@ function adopt(S, scene) {
   S.i = S.follow ? end : Math.max(Math.min(0, end), Math.min(S.i, end));
 }
 
+// The bar stays in sight below Streamlit's header; only then does it cover what scrolls by above it.
+function watchEdge(S, top) {
+  if (S.top === top) return;
+  S.top = top;
+  S.root.style.setProperty("--dy-top", `${top}px`);
+  S.edge?.disconnect();
+  const past = ([entry]) => S.$(".dy-bar").classList.toggle("dy-stuck", !entry.isIntersecting && entry.boundingClientRect.top < top);
+  S.edge = new IntersectionObserver(past, {rootMargin: `-${top}px 0px 0px 0px`});
+  S.edge.observe(S.$(".dy-edge"));
+}
+
 function luminance(color) {
   const context = document.createElement("canvas").getContext("2d");
   context.fillStyle = color;                                     // any CSS colour comes back as #rrggbb
@@ -67,9 +80,11 @@ function draw(S) {
   const began = performance.now();
   drawBar(S);
   drawSentence(S);
-  if (S.Plotly) for (const box of S.boxes.values()) drawBox(S, box);
-  drawSelection(S);
-  drawTip(S);
+  if (S.built === S.scene) {
+    for (const box of S.boxes.values()) drawBox(S, box);
+    drawSelection(S);
+    drawTip(S);
+  }
   S.root.drawn = performance.now() - began;                      // read by benchmarks/scrub.py
   clearTimeout(S.rest);
   S.rest = setTimeout(() => rest(S), 500);

@@ -27,7 +27,10 @@ began = st.session_state.setdefault("began", time.time())
 
 def training(runs: list[views.NamedHistory]) -> views.Scene:
     scene = views.epochs(
-        runs, query.get("split", "train"), query.get("form", "relative"), query.get("kind", "histogram")
+        runs,
+        st.session_state.get("split", query.get("split", "train")),
+        query.get("form", "relative"),
+        query.get("kind", "histogram"),
     )
     return replace(scene, opens="Open in Trajectory")
 
@@ -76,6 +79,7 @@ def body() -> None:
         "scrub", scene, run="run-1", cursor=cursor, live=live, follow=live and "epoch" not in query, jump=jump
     )
     st.button("Jump to 25", on_click=lambda: st.session_state.update(jump=jump + 1))
+    st.button("Test images", on_click=lambda: st.session_state.update(split="test"))
     st.text_input("A text input")
     done = st.session_state.setdefault("done", [])
     if report.action:
