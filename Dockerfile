@@ -15,8 +15,10 @@ RUN apt-get update \
     && mkdir -p /data /dynat/checkpoints /dynat/static \
     && chown -R dynat:dynat /data /dynat
 
+# The browser's address is given so that the start does not ask the internet for this machine's own.
 ENV PYTHONUNBUFFERED=1 \
     STREAMLIT_SERVER_ADDRESS=0.0.0.0 \
+    STREAMLIT_BROWSER_SERVER_ADDRESS=localhost \
     STREAMLIT_SERVER_PORT=8501 \
     STREAMLIT_SERVER_HEADLESS=true \
     STREAMLIT_SERVER_FILE_WATCHER_TYPE=none \
