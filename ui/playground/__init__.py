@@ -63,8 +63,7 @@ def read_way(said: Mapping[str, Any] | None) -> Way | None:
 
 
 def offline_page() -> str:
-    """The whole page as one HTML file that needs no server and no network; `"@settings"` in it is replaced by a query
-    string."""
+    """The whole page as one HTML file that needs no server and no network."""
     return one_file(_text("play.html"), _text("play.css"), script(), sheets=_sheets())
 
 

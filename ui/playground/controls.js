@@ -67,8 +67,8 @@ const ACTIONS = {
   },
   worksheet: S => openSheet(S.data.worksheet), notes: S => openSheet(S.data.notes),
   save: S => {
-    const settings = JSON.stringify(writeAddress("", S.now, beginning)).replaceAll("<", "\\u003c");
-    const file = new Blob([S.data.offline.replace('"@settings"', () => settings)], {type: "text/html"});
+    const settings = writeAddress("", S.now, beginning).replaceAll("&", "&amp;").replaceAll('"', "&quot;");
+    const file = new Blob([S.data.offline.replace('data-settings=""', () => `data-settings="${settings}"`)], {type: "text/html"});
     const link = Object.assign(document.createElement("a"), {href: URL.createObjectURL(file), download: "dynat-learn.html"});
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);

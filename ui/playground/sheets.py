@@ -13,7 +13,7 @@ _PRINT = """
 body { font: 12pt/1.45 "Source Sans 3", "Segoe UI", system-ui, sans-serif; color: #182233; background: #fff; max-width: 46em; margin: 2em auto; padding: 0 1.5em; }
 h1 { font-size: 1.7em; margin: 0 0 0.4em; } h2 { font-size: 1.2em; margin: 1.3em 0 0.3em; break-after: avoid; }
 table { border-collapse: collapse; width: 100%; margin: 0.6em 0; } th, td { border: 1px solid #98a2b3; padding: 0.3em 0.6em; text-align: left; vertical-align: top; }
-img { max-width: 100%; } li, tr, figure { break-inside: avoid; } hr { border: 0; break-after: page; }
+img { max-width: 100%; } ul { list-style: none; padding-left: 1em; } ul li { margin: 0.35em 0; } li, tr, figure { break-inside: avoid; } hr { border: 0; break-after: page; }
 code { font-family: ui-monospace, monospace; font-size: 0.92em; }
 p.print { text-align: right; } @media print { p.print { display: none; } body { margin: 0; max-width: none; } } @page { margin: 18mm; }
 """  # noqa: E501
@@ -93,7 +93,7 @@ def _picture(words: str, path: Path) -> str:
 def one_file(body: str, css: str, script: str, sheets: Mapping[str, str]) -> str:
     """The playground as one HTML file: light or dark like the system or as chosen, links to other screens as words.
 
-    `"@settings"` stands where the saved settings, a query string in JSON, belong.
+    Its `data-settings=""` takes the saved settings, a query string.
     """
     root = "--st-font: 'Source Sans 3', 'Segoe UI', system-ui, sans-serif;"
     light, dark = (" ".join(f"--st-{name}: {value};" for name, value in theme.items()) for theme in (_LIGHT, _DARK))
@@ -101,7 +101,7 @@ def one_file(body: str, css: str, script: str, sheets: Mapping[str, str]) -> str
     data = json.dumps(dict(sheets), ensure_ascii=False).replace("</", "<\\/")
     code = script.replace("export default function mount", "function mount").replace("</script", "<\\/script")
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en" data-settings=""><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Dynat: what is FOSC?</title>
 <style>:root {{ {root} {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}
 :root[data-theme=light] {{ {light} }} :root[data-theme=dark] {{ {dark} }}
@@ -110,6 +110,6 @@ def one_file(body: str, css: str, script: str, sheets: Mapping[str, str]) -> str
 {body}
 <script type="module">
 {code}
-mount({{data: {{...{data}, settings: "@settings"}}, parentElement: document.body}});
+mount({{data: {{...{data}, settings: document.documentElement.dataset.settings}}, parentElement: document.body}});
 </script></body></html>
 """

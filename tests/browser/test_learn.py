@@ -1,0 +1,381 @@
+"""Learn in a real browser: its maths against the Python reference, and a walk through it by mouse, keys and links."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect  # noqa: E402
+
+from dynat_core import playground as pg  # noqa: E402
+from tests.browser.conftest import QUIET, ROOT  # noqa: E402
+from ui.playground import offline_page  # noqa: E402
+
+pytestmark = pytest.mark.browser
+TOLERANCE = 1e-9
+MATHS = (ROOT / "ui" / "playground" / "maths.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def open_page(chromium) -> Iterator[Callable[..., Page]]:
+    """open_page(address, **context) -> the page once it is drawn; errors in the page fail the test at its end."""
+    contexts, errors = [], []
+
+    def go(address: str, **options) -> Page:
+        context = chromium.new_context(
+            **{"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **options}
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" and not _probe(m) else None)
+        page.goto(address)
+        page.wait_for_selector(".pg[data-ready]")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+def _probe(message) -> bool:
+    return any(part in (message.location or {}).get("url", "") for part in QUIET)
+
+
+@pytest.fixture
+def learn(open_page, serve) -> Callable[..., Page]:
+    """learn(query, **context) -> the screen itself, from a server."""
+    return lambda query="", **options: open_page(f"{serve('app.py')}/learn?{query}", **options)
+
+
+@pytest.fixture
+def saved(open_page, tmp_path) -> Callable[..., Page]:
+    """saved(query, **context) -> the page as one file, opened without a server."""
+    path = tmp_path / "learn.html"
+    path.write_text(offline_page(), encoding="utf-8")
+    return lambda query="", **options: open_page(f"file://{path}?{query}", **options)
+
+
+@pytest.fixture(scope="module")
+def maths(chromium) -> Iterator[Callable]:
+    """maths(expression, argument) -> what the browser's maths answers."""
+    page = chromium.new_page()
+    page.set_content(f"<script>{MATHS}</script>")
+    yield page.evaluate
+    page.close()
+
+
+def differences(a, b) -> Iterator[float]:
+    """How far numbers at the same places of two nested answers lie apart; anything else must be the same."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            yield from differences(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            yield from differences(x, y)
+    elif isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        yield abs(a - b)
+    else:
+        assert a == b
+
+
+def plain(place: pg.Stand) -> dict:
+    """What the browser's `stand` says of the same place."""
+    seen = place.seen
+    return {
+        "z": place.z,
+        "loss": seen.loss,
+        "grad": seen.grad,
+        "logits": seen.logits,
+        "fosc": place.fosc,
+        "paper": place.paper,
+        "middle": place.middle,
+        "best": place.best,
+        "steepness": place.steepness,
+        "relative": place.relative,
+        "relativePaper": place.relative_paper,
+    }
+
+
+def same_types(value):
+    return json.loads(json.dumps(value))
+
+
+def test_a_thousand_random_states_agree_with_the_reference(maths):
+    rng, states, expected = random.Random(20), [], []
+    for k in range(1200):
+        classes, norm = rng.choice((2, 3)), rng.choice(("linf", "l2"))
+        size = len(pg.untrained(classes, 1).weights)
+        state = {
+            "w": [rng.uniform(-2, 2) for _ in range(size)],
+            "classes": classes,
+            "norm": norm,
+            "y": rng.randrange(classes),
+            "x": [rng.random(), rng.random()],
+            "eps": rng.uniform(0.02, 0.5),
+            "r": [rng.random(), rng.random()],
+            "alpha": rng.uniform(0.005, 0.3),
+            "k": k % 12,
+            "seed": rng.randrange(1, 10**6),
+        }
+        net, ball = pg.Network(classes, state["w"]), pg.Ball((state["x"][0], state["x"][1]), state["eps"], norm)
+        start = ball.start((state["r"][0], state["r"][1]))
+        path = [plain(place) for place in pg.climb(net, ball, state["y"], start, state["alpha"], 4)]
+        mean = pg.mean_relative(net, ball, state["y"], state["alpha"], 3, 2, state["seed"])
+        expected.append([path, mean, pg.expectation(state["k"], state["alpha"], k % 2 == 0, norm)])
+        states.append(state)
+    found = maths(
+        """text => JSON.stringify(JSON.parse(text).map((s, k) => {
+          const net = {classes: s.classes, w: s.w}, ball = {x: s.x, eps: s.eps, norm: s.norm};
+          return [climb(net, ball, s.y, startPoint(ball, s.r), s.alpha, 4),
+            meanRelative(net, ball, s.y, s.alpha, 3, 2, s.seed), expectation(s.k, s.alpha, k % 2 === 0, s.norm)];
+        }))""",
+        json.dumps(states),  # as text: the browser driver is slow with many numbers
+    )
+    worst = max(differences(same_types(expected), json.loads(found)))
+    print(f"largest difference over {len(states)} states: {worst:.1e}")
+    assert worst < TOLERANCE
+
+
+@pytest.mark.parametrize("data", ["moons", "rings", "three"])
+def test_points_random_numbers_and_training_agree_with_the_reference(maths, data):
+    found = maths(
+        """data => ["unsecured", "standard", "dynamic"].map(strategy => {
+          const run = prepare({data, strategy, seed: 3, eps: 0.13});
+          for (let k = 0; k < 3; k++) trainEpoch(run);
+          return [run.points.x, run.points.y, run.net.w, run.gradients, threshold(run)];
+        })""",
+        data,
+    )
+    expected = []
+    for strategy in ("unsecured", "standard", "dynamic"):
+        run = pg.Training(data, strategy, 3, 0.13)
+        for _ in range(3):
+            run.advance()
+        expected.append([run.points, run.labels, run.net.weights, run.gradients, run.threshold()])
+    assert max(differences(same_types(expected), found)) < TOLERANCE
+
+
+def still(page: Page) -> None:
+    """Wait for the frame in which the last change is drawn."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+    still(page)
+
+
+def step(page: Page) -> int:
+    still(page)
+    return int(page.locator(".pg-at").inner_text())
+
+
+def settings(page: Page) -> str:
+    page.wait_for_timeout(450)  # the address follows when the hand rests
+    return page.url.partition("?")[2]
+
+
+def test_the_lesson_is_walked_through_and_goes_on_to_real_pictures(learn):
+    page = learn("teach=1")
+    answers = {2: "upper right", 4: "4 steps", 5: "more", 6: "no, it works", 7: "only that the slope offers no way up"}
+    for stop in range(1, 10):
+        expect(page.locator(".pg-head small")).to_contain_text(f"{stop} of 9")
+        if stop in answers:
+            press(page, "End")
+            expect(page.locator(".pg-why")).to_have_count(0)
+            press(page, "1", "Enter")
+            expect(page.locator(".pg-right")).to_contain_text(answers[stop])
+            expect(page.locator(".pg-why")).to_be_visible()
+        press(page, "]")
+    expect(page.locator("a.pg-go")).to_have_count(1)
+    press(page, "[")
+    page.get_by_role("link", name="A digit, step by step").click()
+    page.wait_for_url(re.compile(r"/trajectory\?.*run=demo-digits-unsecured"))
+    assert "teach=1" in page.url
+
+
+def test_a_waiting_question_keeps_back_what_it_asks_for(saved):
+    page = saved("stop=2")
+    expect(page.locator(".pg-arrow").first).to_be_hidden()
+    expect(page.locator("path.pg-best").first).to_be_hidden()
+    press(page, "ArrowRight", "End", " ")
+    assert step(page) == 0
+    page.locator(".pg-corner").nth(1).click()
+    expect(page.locator("[data-guess='1']")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Reveal").click()
+    expect(page.locator(".pg-why")).to_contain_text("Right.")
+    assert step(page) == 1
+    press(page, "r")
+    expect(page.get_by_role("button", name="Reveal")).to_be_visible()
+    press(page, "]", "]", "1", "Enter")  # the fourth stop plays by itself
+    page.wait_for_timeout(900)
+    assert step(page) > 0
+
+
+def test_two_starts_of_the_last_question_both_rest_and_one_is_fooled(saved):
+    page = saved("stop=7")
+    expect(page.locator(".pg-reads")).to_have_text("the network says ■ C, true is ■ C")
+    expect(page.locator(".pg-equation b")).to_have_text("FOSC 0")
+    press(page, "3", "Enter")
+    words = page.locator(".pg-other-text")
+    expect(words).to_contain_text("FOSC 0")
+    assert float(re.findall(r"loss ([\d.]+)", words.text_content() or "")[0]) > 3
+
+
+def test_dragging_asks_nobody_and_is_drawn_at_once(learn):
+    page = learn()
+    sent = []
+    client = page.context.new_cdp_session(page)
+    client.send("Network.enable")
+    client.on("Network.webSocketFrameSent", lambda frame: sent.append(frame))
+    page.wait_for_timeout(300)
+    sent.clear()
+    page.evaluate("document.querySelector('.pg').drawn.length = 0")
+    box = page.locator(".pg-x").bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for k in range(90):
+        page.mouse.move(x + 1.5 * k, y - 0.6 * k)
+    page.mouse.up()
+    still(page)
+    took = sorted(page.evaluate("document.querySelector('.pg').drawn"))
+    p95 = took[int(0.95 * len(took))]
+    print(f"drawing while dragging: {len(took)} frames, median {took[len(took) // 2]:.2f} ms, p95 {p95:.2f} ms")
+    assert len(took) > 20
+    assert p95 < 8 * 3  # the goal is 8 ms; a shared machine gets room
+    press(page, "ArrowRight", "End", "Home")
+    page.wait_for_timeout(600)
+    assert not sent
+    assert re.search(r"x=0\.\d+,0\.\d+", page.url)
+
+
+def test_the_point_and_every_setting_move_by_keys_and_reset_brings_them_back(saved):
+    page = saved()
+    press(page, "ArrowRight", "ArrowRight", "ArrowLeft")
+    assert step(page) == 1
+    press(page, "End")
+    assert step(page) == 10
+    press(page, "p", "ArrowRight", "ArrowUp", "Shift+ArrowRight")
+    expect(page.locator(".pg-x")).to_have_attribute("aria-valuetext", "right .31, up .51, true class B")
+    assert step(page) == 10
+    page.locator("[name=eps]").focus()
+    press(page, "ArrowRight")
+    expect(page.locator("[name=eps]")).to_have_attribute("aria-valuetext", "eps = .19")
+    page.locator(".pg-sentence").click()
+    press(page, "n", "z")
+    assert settings(page) == "x=0.310,0.510&eps=0.19&start=9&step=10&zoom=1"
+    press(page, "r")
+    assert settings(page) == ""
+    press(page, "?")
+    expect(page.locator(".pg-keys")).to_be_visible()
+
+
+def test_a_link_says_everything_and_a_wrong_one_says_what_is_wrong(saved):
+    query = "points=rings&model=dynamic&seed=2&traineps=0.1&x=0.900,0.500"
+    query += "&class=A&norm=l2&alpha=eps/2&steps=7&start=x&step=3"
+    page = saved(query)
+    assert step(page) == 3
+    assert settings(page) == query
+    expect(page.locator(".pg-score")).to_contain_text("attack gradients per point and epoch")
+    page = saved("eps=7&class=C&points=moons&stop=x")
+    problem = page.locator(".pg-problem")
+    expect(problem).to_contain_text('The link asks for eps = "7"; it must be between 0.02 and 0.3.')
+    expect(problem).to_contain_text("There is no class C among the points")
+
+
+def test_box_and_paper_differ_only_at_the_edge(saved):
+    page = saved("x=0.5,0.5")
+    box, paper = re.findall(r"FOSC ([\d.]+).*paper form ([\d.]+)", page.locator(".pg-equation").inner_text())[0]
+    assert box == paper
+    page = saved("x=0.95,0.9&class=A")
+    box, paper = re.findall(r"FOSC ([\d.]+).*paper form ([\d.]+)", page.locator(".pg-equation").inner_text())[0]
+    assert float(box) < float(paper)
+    expect(page.locator(".pg-ball-paper")).to_be_visible()
+
+
+def test_it_is_trained_again_in_about_a_second(saved):
+    page = saved(reduced_motion="no-preference")
+    before = page.locator(".pg-equation").inner_text()
+    page.get_by_role("button", name="Dynamic").click()
+    expect(page.locator(".pg-score")).to_contain_text("Dynamic: right on", timeout=5000)
+    assert page.locator(".pg-equation").inner_text() != before
+    calm = saved(reduced_motion="reduce")
+    press(calm, "t")
+    assert "seed=2" in settings(calm)
+
+
+def test_teacher_mode_hides_what_only_experts_need_and_enlarges_the_type(saved):
+    page = saved()
+    small = page.evaluate("parseFloat(getComputedStyle(document.querySelector('.pg')).fontSize)")
+    expect(page.get_by_role("button", name="disc (L2)")).to_be_visible()
+    page.get_by_role("button", name="Teacher mode").click()
+    expect(page.get_by_role("button", name="disc (L2)")).to_be_hidden()
+    assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.pg')).fontSize)") >= 1.2 * small
+    assert "teach=1" in settings(page)
+
+
+@pytest.mark.parametrize("width, height", [(1920, 1080), (1280, 800), (1024, 768), (420, 800)])
+def test_nothing_is_cut_off_at_any_size(saved, width, height):
+    page = saved("teach=1", viewport={"width": width, "height": height})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = "el => [...el.querySelectorAll('.pg-box')].filter(b => b.scrollWidth > b.clientWidth + 1).length"
+    assert page.locator(".pg").evaluate(cut) == 0
+    over = """() => [...document.querySelectorAll(".pg-panels .pg-box")].some(box =>
+      box.querySelector("svg").getBoundingClientRect().bottom > box.getBoundingClientRect().bottom + 1)"""
+    assert not page.evaluate(over)
+
+
+@pytest.mark.parametrize("scheme, dark", [("light", False), ("dark", True)])
+def test_light_and_dark_follow_the_theme(learn, scheme, dark):
+    page = learn(color_scheme=scheme)
+    assert page.locator(".pg").evaluate("el => el.classList.contains('pg-dark')") == dark
+    ink, ground = (
+        page.locator(".pg").evaluate(f"el => getComputedStyle(el).getPropertyValue('--st-{name}')")
+        for name in ("text-color", "background-color")
+    )
+    assert ink != ground
+
+
+def test_the_page_is_saved_as_one_file_with_its_settings(learn, open_page, tmp_path):
+    page = learn("x=0.3,0.6&class=B&step=4")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Save this page as one file").click()
+    path: Path = tmp_path / "saved.html"
+    waiting.value.save_as(path)
+    asked: list[str] = []
+    copy = open_page(f"file://{path}", offline=True)
+    copy.on("request", lambda request: asked.append(request.url))
+    expect(copy.locator(".pg-at")).to_have_text("4")
+    expect(copy.locator(".pg-x")).to_have_attribute("aria-valuetext", re.compile(r"right \.30, up \.60"))
+    with copy.expect_popup() as sheet:
+        copy.get_by_role("button", name="Worksheet to print").click()
+    expect(sheet.value.get_by_role("heading", name="Answers")).to_be_visible()
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+
+
+def test_leaving_and_coming_back_leaves_no_keys_behind(learn):
+    page = learn()
+    page.get_by_role("link", name="Epochs").press("Enter")
+    page.wait_for_url(re.compile("/epochs"))
+    page.wait_for_timeout(500)
+    press(page, "End", "]", "t")
+    assert "seed=" not in page.url
+    page.get_by_role("link", name="Learn").press("Enter")
+    page.wait_for_selector(".pg[data-ready]")
+    assert step(page) == 0
+    press(page, "ArrowRight")
+    assert step(page) == 1
