@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
             typed = message.partition("invalid choice: ")[2].partition(" (choose from")[0].strip("'\"")
             message = f"There is no command {typed}; {_nearest(typed, list(COMMANDS))}"
         else:
-            message = f"{message[:1].upper()}{message[1:]}; see \"{self.prog} --help\"."
+            message = f'{message[:1].upper()}{message[1:]}; see "{self.prog} --help".'
         print(message, file=sys.stderr)
         raise SystemExit(2)
 

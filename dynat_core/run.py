@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,8 +101,9 @@ class Run:
             return (self._job.error() or {}).get("error")
         if state != "interrupted":
             return None
-        if shutil.disk_usage(self.folder).free < _FULL_BELOW:
-            return f"The disk that holds {self.folder} is full: free some space and resume; nothing recorded is lost."
+        with suppress(OSError):  # the folder may just have been deleted
+            if shutil.disk_usage(self.folder).free < _FULL_BELOW:
+                return f"The disk that holds {self.folder} is full: free some space and resume; no record is lost."
         last = self.last_record()
         where = f"after epoch {last['epoch']}" if last else "before its first record"
         return f"The worker stopped {where}; resume to go on from there."

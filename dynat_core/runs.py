@@ -39,7 +39,7 @@ class RunStore:
         """The run called `id`. Raises RunError when there is none or it cannot be read."""
         folder = self.folder / id if isinstance(id, str) and _ID.fullmatch(id) else None
         if folder is None or not folder.is_dir():
-            raise RunError(f"There is no run called {shown(id)}; \"python -m dynat_core runs\" lists them.")
+            raise RunError(f'There is no run called {shown(id)}; "python -m dynat_core runs" lists them.')
         run = _checked(folder, folder.is_symlink(), self.folder)
         if run.problem is not None and run.state == "broken":
             raise RunError(run.problem)
