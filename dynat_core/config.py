@@ -5,7 +5,6 @@ After a `RunConfig` is built nobody checks again. What is wrong is said in one s
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from dynat_core.errors import ConfigError
+from dynat_core.refusals import sentence, unknown
 
 
 class Settings(BaseModel):
@@ -446,7 +446,7 @@ class RunConfig(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(sentence(error)) from error
+            raise ConfigError(sentence(error, cls, _UNIONS, {"optimizer": Sgd, "recording": Recording})) from error
 
     def with_values(self, changes: Mapping[str, Any]) -> RunConfig:
         """A copy with dotted keys changed, `{"strategy.c_max": "0.1"}`; text is read as JSON where it is JSON.
@@ -495,7 +495,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     """Set dotted `key` in `tree`; a new kind of a union drops what the new kind does not have."""
     head, _, rest = key.partition(".")
     if head not in tree:
-        raise ConfigError(_unknown(key, head, list(tree), ""))
+        raise ConfigError(unknown(key, head, list(tree), ""))
     if not rest:
         tree[head] = value
         return
@@ -510,95 +510,5 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
         tree[head][rest] = value
         return
     if rest not in branch:
-        raise ConfigError(_unknown(key, rest, list(branch), head + "."))
+        raise ConfigError(unknown(key, rest, list(branch), head + "."))
     branch[rest] = value
-
-
-def _unknown(key: str, name: str, known: list[str], prefix: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {prefix}{near[0]}" if near else f"there is {', '.join(prefix + k for k in known)}"
-    return f"{key} is not a setting; {hint}{'?' if near else '.'}"
-
-
-# ------------------------------------------------------------------------------------------------- what went wrong
-
-
-def sentence(error: ValidationError) -> str:
-    """The first thing wrong, as one sentence that names the field and what is allowed."""
-    first = error.errors(include_url=False)[0]
-    place = _dotted(first["loc"])
-    kind, context, given = first["type"], first.get("ctx", {}), first.get("input")
-    got = f" (got {_short(given)})"
-    if kind == "extra_forbidden":
-        return _unknown(
-            place, place.rpartition(".")[2], _siblings(first["loc"]), place.rpartition(".")[0] + "." * ("." in place)
-        )
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag, kinds = _UNIONS[place]
-        asked = f" (got {_short(given.get(tag))})" if isinstance(given, dict) else got
-        return f"{place}.{tag} must be one of {', '.join(kinds)}{asked}."
-    if kind == "value_error":
-        why = str(context["error"])
-        own = place.rpartition(".")[2]
-        says_name = not place or any(
-            why.startswith(word) for word in ("strategy.", "model.", "train_size", "test_size", "validation_size")
-        )
-        if says_name:
-            return f"{place + '.' if place and not why.startswith(('strategy.', 'model.')) else ''}{why}."
-        return f"{place if own else 'settings'} {why}{got}."
-    rule = {
-        "greater_than_equal": "must be {ge} or more",
-        "greater_than": "must be above {gt}",
-        "less_than_equal": "must be {le} or less",
-        "less_than": "must be below {lt}",
-        "literal_error": "must be one of {expected}",
-        "finite_number": "must be a finite number",
-        "missing": "is missing",
-        "string_too_long": "must have at most {max_length} characters",
-        "int_parsing": "must be a whole number",
-        "int_type": "must be a whole number",
-        "int_from_float": "must be a whole number",
-        "int_parsing_size": "must be a whole number of at most 4,300 digits",
-        "float_parsing": "must be a number or a fraction such as 8/255",
-        "float_type": "must be a number or a fraction such as 8/255",
-        "bool_parsing": "must be true or false",
-        "bool_type": "must be true or false",
-        "model_type": "must be a group of settings",
-        "model_attributes_type": "must be a group of settings",
-        "string_type": "must be text",
-        "tuple_type": "must be a list such as [20, 40]",
-    }.get(kind)
-    words = (
-        rule.format(**{k: _plain(v) for k, v in context.items()})
-        if rule
-        else first["msg"][:1].lower() + first["msg"][1:]
-    )
-    return f"{place or 'settings'} {words}{'' if kind == 'missing' else got}."
-
-
-def _dotted(loc: tuple[int | str, ...]) -> str:
-    """The field's dotted key: pydantic also lists the kind of a union, which is no key."""
-    parts = [str(p) for p in loc]
-    if len(parts) > 1 and parts[0] in _UNIONS and parts[1] in _UNIONS[parts[0]][1]:
-        del parts[1]
-    return ".".join(
-        p for p in parts if p not in ("float", "str", "function-before[_parse_step_size(), union[float,str]]")
-    )
-
-
-def _siblings(loc: tuple[int | str, ...]) -> list[str]:
-    if len(loc) == 1:
-        return list(RunConfig.model_fields)
-    group = str(loc[0])
-    if group in _UNIONS and loc[1] in _UNIONS[group][1]:
-        return list(_UNIONS[group][1][str(loc[1])].model_fields)
-    return list({"optimizer": Sgd, "recording": Recording}.get(group, RunConfig).model_fields)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str) if not isinstance(value, str) else value
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -6,13 +6,11 @@ a run that goes on from a saved state, even in the middle of an epoch, is the sa
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -22,11 +20,10 @@ from dynat_core.config import RunConfig
 from dynat_core.devices import choose
 from dynat_core.evaluate import ball_of, generator_for, measures, paths, robustness, table
 from dynat_core.frozen import Frozen
-from dynat_core.histograms import count
+from dynat_core.records import Histograms, Record, mean, summarise
 from dynat_core.trajectories import Trajectories
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
-HISTOGRAMS = ("fosc", "fosc_paper", "relative_fosc", "loss", "margin")
 _RECORDED_SEED = 0  # which images are recorded belongs to the data set, so that runs show the same ones
 
 
@@ -47,9 +44,9 @@ class EpochDone:
     """One epoch's record (flat, `split/measure`, None for what is unknown), rows, histograms, probes and weights (on
     the CPU)."""
 
-    record: dict[str, float | int | None]
+    record: Record
     tables: pd.DataFrame
-    histograms: dict[str, list[int]]
+    histograms: Histograms
     probes: Trajectories | None
     weights: dict[str, Tensor]
     state: Callable[[], State]
@@ -239,46 +236,26 @@ class _Run:
             seed=self.config.seed,
         )
 
-    def _record(
-        self, validation: pd.DataFrame, test: pd.DataFrame
-    ) -> tuple[dict[str, float | int | None], dict[str, list[int]]]:
+    def _record(self, validation: pd.DataFrame, test: pd.DataFrame) -> tuple[Record, Histograms]:
         t = max(self.epoch - 1, 0)
+        learnt = self.epoch > 0  # epoch 0 looked at the recorded images alone, and its gradients trained nothing
         train = {name: values.cpu().numpy() for name, values in self.seen.items()}
-        visited = train["gradients"] > 0
-        train = {name: values[visited] for name, values in train.items()}
-        label = self.data.train.labels.cpu().numpy()[visited]
-        rows = self.rows.cpu().numpy()[visited]
-        known = train["predicted"] >= 0
-        gradients = int(train["gradients"].sum()) if self.epoch > 0 else 0
-        self.gradients_total += gradients
-        record: dict[str, float | int | None] = {
+        train |= {"label": self.data.train.labels.cpu().numpy(), "row": self.rows.cpu().numpy()}
+        if not learnt:
+            train = {name: values[train["row"]] for name, values in train.items()}
+        self.gradients_total += int(train["gradients"].sum()) if learnt else 0
+        record: Record = {
             "epoch": self.epoch,
             "lr": self.config.optimizer.rate(t),
             "c_t": self.strategy.threshold(t),
             "best_epoch": self.best_epoch,
-            "examples": int(visited.sum()) if self.epoch > 0 else 0,
-            "train/n": int(known.sum()),
-            "train/clean_accuracy": _mean(train["clean_correct"][rows]),
-            "train/robust_accuracy": _mean(train["predicted"][known] == label[known]),
-            "train/gradients": _mean(train["gradients"]),
-            "train/steps": _mean(train["steps"]),
-            "train/stopped_after_one": _mean(train["steps"] == 1) if self.config.alpha is not None else None,
+            "examples": len(train["label"]) if learnt else 0,
             "gradients/train_total": self.gradients_total,
         }
-        for split, frame in (("validation", validation), ("test", test)):
-            record[f"{split}/n"] = len(frame)
-            record[f"{split}/clean_accuracy"] = _mean(frame.clean_correct)
-            record[f"{split}/robust_accuracy"] = _mean(frame.predicted == frame.label)
-        histograms = {f"train/{name}": count(name, train[name]).tolist() for name in ("steps", "gradients")}
-        columns = {"train": train, "test": {name: test[name].to_numpy() for name in test.columns if name != "split"}}
-        for split, values in columns.items():
-            record[f"{split}/loss"] = _mean(values["loss"])
-            for name in HISTOGRAMS:
-                histograms[f"{split}/{name}"] = count(name, values[name]).tolist()
-                for percent in (10, 50, 90):
-                    record[f"{split}/{name}_p{percent}"] = _quantile(values[name], percent)
-            record[f"{split}/gradient_l1_p50"] = _quantile(values["gradient_l1"], 50)
-        return record, histograms
+        measured, histograms = summarise(train, validation, test)
+        if self.config.alpha is None:
+            measured["train/stopped_after_one"] = None  # nothing is attacked, so nothing stops
+        return record | measured, histograms
 
     # -- the end
 
@@ -306,8 +283,8 @@ class _Run:
                 "n": len(frame),
                 "clean_correct": int(frame.clean_correct.sum()),
                 "robust_correct": int((frame.predicted == frame.label).sum()),
-                "clean_accuracy": _mean(frame.clean_correct),
-                "robust_accuracy": _mean(frame.predicted == frame.label),
+                "clean_accuracy": mean(frame.clean_correct),
+                "robust_accuracy": mean(frame.predicted == frame.label),
             }
         yield Finished(result, tables, self._paths(self.data.test) if self.config.recording.paths else None)
 
@@ -399,14 +376,3 @@ class _Run:
         order = torch.randperm(n, generator=generator_for(torch.device("cpu"), _RECORDED_SEED, "recorded", n))
         mask[order[:size]] = True
         return mask.to(self.device)
-
-
-def _mean(values: Any) -> float | None:
-    values = np.asarray(values, dtype=np.float64)
-    mean = float(values.mean()) if len(values) else math.nan
-    return mean if math.isfinite(mean) else None
-
-
-def _quantile(values: np.ndarray, percent: float) -> float | None:
-    values = values[~np.isnan(values)]
-    return float(np.percentile(values.astype(np.float64), percent)) if len(values) else None
