@@ -20,7 +20,7 @@ HEAVY = {
     f"dynat_core.{name}"
     for name in (
         "threat", "fosc", "attacks", "frozen", "models", "data", "devices", "strategies", "optimizers", "trainer",
-        "evaluate", "recorder", "analyses",
+        "evaluate", "analyses", "preflight", "diagnosis",
     )
 }  # fmt: skip
 COMPUTING = {"torch", "torchvision", "sklearn", "scipy"}
@@ -37,7 +37,8 @@ LAZY = {
 # Only these own modules, beside dynat_core.errors; what is not named here is bound by the other rules alone.
 MAY_IMPORT = {
     "dynat_core.errors": set(),
-    "dynat_core.config": set(),
+    "dynat_core.refusals": set(),
+    "dynat_core.config": {"dynat_core.refusals"},
     "dynat_core.presets": {"dynat_core.config"},
     "dynat_core.histograms": set(),
     "dynat_core.packing": set(),
@@ -54,11 +55,13 @@ MAY_IMPORT = {
 PURE = {
     "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
     "dynat_core.strategies", "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
-    "dynat_core.recorder", "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
+    "dynat_core.preflight", "dynat_core.verdict", "dynat_core.diagnosis", "dynat_core.records",
+    "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
     "dynat_core.config", "dynat_core.presets",
 }  # fmt: skip
 FOLDERS_AND_PROCESSES = {
-    "dynat_core.runs", "dynat_core.jobs", "dynat_core.worker", "dynat_core.analyst", "dynat_core.helper",
+    "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.jobs", "dynat_core.worker",
+    "dynat_core.supervisor", "dynat_core.follow", "dynat_core.doctor", "dynat_core.analyst", "dynat_core.helper",
     "dynat_core.__main__",
 }  # fmt: skip
 
