@@ -226,7 +226,7 @@ def test_a_waiting_question_keeps_back_what_it_asks_for(saved):
 
 def test_two_starts_of_the_last_question_both_rest_and_one_is_fooled(saved):
     page = saved("stop=7")
-    expect(page.locator(".pg-reads")).to_have_text("the network says ■ C, true is ■ C")
+    expect(page.locator(".pg-reads")).to_have_text("says ■ C, is ■ C")
     expect(page.locator(".pg-equation b")).to_have_text("FOSC 0")
     press(page, "3", "Enter")
     words = page.locator(".pg-other-text")

@@ -125,8 +125,8 @@ function sentence(S) {
   if (!(here.steepness > 0)) return [head, "The slope is exactly 0 here: the attack cannot move, and FOSC is 0 without anything having been reached."];
   const fooled = winner(here.logits) !== now.label, done = here.relative !== null && here.relative < 0.005;
   if (done) words.push("The slope offers no allowed way up any more: FOSC is 0, the attack rests here.");
-  else words.push(`The slope promises ${short(here.fosc)} more loss at the best ${now.norm === "linf" ? "corner" : "point"}: ${percent(here.relative)} of what it would from the middle of the ${set}.`);
-  if (before && here.fosc > before.fosc * 1.001 && here.relative < before.relative) words.push("FOSC rose, relative FOSC fell: the slope grew steeper.");
+  else words.push(`The slope promises ${short(here.fosc)} more loss, ${percent(here.relative)} of what it would from the middle of the ${set}.`);
+  if (before && here.fosc > before.fosc * 1.001 && here.relative < before.relative) words.push("FOSC rose because the slope grew steeper.");
   else if (before && here.loss < before.loss - 1e-9) words.push("This step lost ground: it ran past the top.");
   words.push(fooled ? `Fooled: it says ${NAMES[winner(here.logits)]}.` : done && !waiting(S) ? "Still right; another start may end elsewhere." : "Still right.");
   return [head, words.join(" ")];

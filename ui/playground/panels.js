@@ -86,7 +86,8 @@ function drawSide(S, top) {
     c.add(`<circle class="pg-mark pg-loss" cx="${c.X(0)}" cy="${c.Y(here.loss)}" r="5"/>`);
     const tall = c.Y(here.loss) - c.Y(promised) > 1.4 * S.size, third = [c.Y(here.loss + here.fosc / 3), ...(hide.real ? [] : [real[11][1]])];
     const [x, y] = tall ? [end - 9, (c.Y(here.loss) + c.Y(promised)) / 2 + 5] : [c.X(1 / 3), Math.min(...third) - 8];
-    c.add(`<text class="pg-value" x="${x}" y="${Math.max(y, S.size)}" text-anchor="end">FOSC ${short(here.fosc)}</text>`);
+    const clear = y < S.size ? Math.max(...third) + S.size + 6 : y;                 // under the lines where there is no room above
+    c.add(`<text class="pg-value" x="${x}" y="${clear}" text-anchor="end">FOSC ${short(here.fosc)}</text>`);
   }
   c.done();
   const gain = look(net, here.best, now.label).loss - here.loss;

@@ -173,7 +173,7 @@ function drawBar(S) {
   const html = `<b>${head}</b> ${words}`, box = S.$(".pg-sentence");
   if (box.shown !== html) box.innerHTML = box.shown = html;
   const says = winner(here.logits);
-  set(".pg-reads", hide.future ? "" : `the network says ${SHAPES[says]} ${NAMES[says]}, true is ${SHAPES[now.label]} ${NAMES[now.label]}`);
+  set(".pg-reads", hide.future ? "" : `says ${SHAPES[says]} ${NAMES[says]}, is ${SHAPES[now.label]} ${NAMES[now.label]}`);
   const reach = here.steepness > 0 ? here.fosc / here.steepness : 0, paper = S.teach ? "" : ` <span>paper form ${short(here.paper)}</span>`;
   const equation = hide.equation ? "&nbsp;" : `<i class="pg-bar-sample"></i> ${short(reach)} uphill <span>×</span> steepness ${short(here.steepness)} <span>=</span> <b>FOSC ${short(here.fosc)}</b>${paper}`;
   const line = S.$(".pg-equation");
