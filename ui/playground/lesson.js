@@ -128,6 +128,7 @@ function sentence(S) {
   else words.push(`The slope promises ${short(here.fosc)} more loss, ${percent(here.relative)} of what it would from the middle of the ${set}.`);
   if (before && here.fosc > before.fosc * 1.001 && here.relative < before.relative) words.push("FOSC rose because the slope grew steeper.");
   else if (before && here.loss < before.loss - 1e-9) words.push("This step lost ground: it ran past the top.");
-  words.push(fooled ? `Fooled: it says ${NAMES[winner(here.logits)]}.` : done && !waiting(S) ? "Still right; another start may end elsewhere." : "Still right.");
+  if (winner(look(S.net, now.x, now.label).logits) !== now.label) words.push(`The network is wrong here even without an attack: it says ${NAMES[winner(here.logits)]}.`);
+  else words.push(fooled ? `Fooled: it says ${NAMES[winner(here.logits)]}.` : done && !waiting(S) ? "Still right; another start may end elsewhere." : "Still right.");
   return [head, words.join(" ")];
 }

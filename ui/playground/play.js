@@ -14,7 +14,7 @@ export default function mount({data, parentElement, setTriggerValue}) {
     equip(S);
     sizeCharts(S);
     wire(S);
-    const {now, problems} = readAddress(location.search || data.settings || "", beginning);
+    const {now, problems} = readAddress(whereToBegin(data), beginning);
     S.now = now;
     S.$(".pg-problem").textContent = problems.join(" ");
     S.$(".pg-theme").hidden = !S.offline;
@@ -39,6 +39,12 @@ export default function mount({data, parentElement, setTriggerValue}) {
     clearTimeout(S.resting);
     cancelAnimationFrame(S.asked);
   };
+}
+
+// The address if it says anything; else where this page was when it was last left in this tab, or what was saved with the file.
+function whereToBegin(data) {
+  const asked = new URLSearchParams(location.search);
+  return Object.keys(ADDRESS).some(name => asked.has(name)) ? location.search : window.dynatLearn ?? data.settings ?? "";
 }
 
 const MORE = `<p><b>What this shows.</b> A loss with two inputs, what the attack (PGD) does on it, and FOSC along the way, computed here in your browser.
@@ -76,7 +82,10 @@ function equip(S) {
   S.address = query => {
     try { history.replaceState(history.state, "", location.pathname + (query ? "?" + query : "") + location.hash); } catch { /* some browsers refuse this for files */ }
   };
-  S.writeLink = () => S.address(writeAddress(location.search, S.now, beginning));
+  S.writeLink = () => {
+    window.dynatLearn = writeAddress("", S.now, beginning);      // lasts as long as the document
+    S.address(writeAddress(location.search, S.now, beginning));
+  };
   motion(S);
 }
 
