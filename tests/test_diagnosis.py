@@ -297,3 +297,12 @@ def test_intervals_are_wilsons():
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert all(np.isnan(wilson(0, 0)))
+
+
+def test_the_guides_example_runs_as_it_stands():
+    guide = (Path(__file__).parents[1] / "docs" / "check-my-model.md").read_text()
+    example = guide.split("```python\n")[1].split("```")[0].replace("steps=50, restarts=5", "steps=5, restarts=2")
+    x, y = digits(30)
+    names = {"model": shipped("demo-digits-standard"), "x": x, "y": y}
+    exec(example, names)
+    assert len(names["report"].samples) == 30
