@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from dynat_core import statistics
+
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -46,13 +48,9 @@ def percent(share: float | None, digits: int = 0) -> str:
     return f"{shown:.{digits}f} %"
 
 
-def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+def wilson(share: float, n: float) -> tuple[float, float]:
     """The 95 % interval (Wilson's score interval) of a share measured on `n` images; (nan, nan) without images."""
-    if not n or math.isnan(share) or math.isnan(n):
-        return math.nan, math.nan
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
+    return statistics.wilson(share * n, n)
 
 
 def joined(parts: list[str]) -> str:

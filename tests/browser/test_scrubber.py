@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -241,6 +242,11 @@ def test_the_pointer_brushes_a_histogram_reads_a_bar_and_clicks_a_curve(show):
     expect(page.locator(".dy-tip")).to_contain_text("Standard: 100 % (500 of 500)")
     page.mouse.click(curve["x"] + curve["width"] - 14, curve["y"] + 60)
     assert at(page) == 30
+    with page.expect_download() as saved:
+        page.locator("figure").nth(2).locator(".modebar-btn").click()
+    assert saved.value.suggested_filename == "accuracy-epoch-30.svg"
+    picture = Path(saved.value.path()).read_text(encoding="utf-8")
+    assert "How often is it right? (epoch 30)" in picture and "Standard: " in picture and "var(--" not in picture
 
 
 def test_the_theme_is_followed_at_run_time_and_the_cursor_stays(show):

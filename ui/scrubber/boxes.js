@@ -200,13 +200,24 @@ function saveButton(S, box) {
   return {name: "save", title: "Save this picture (SVG)", icon, click: () => saveFigure(S, box)};
 }
 
-// Plotly's own picture, our moving layer laid over it, and a ground, so that it reads the same on any page.
+// Plotly's own picture under our moving layer, with title, notes and a ground, so that it can stand on any page.
 async function saveFigure(S, box) {
-  const {clientWidth: width, clientHeight: height} = box.gd, css = getComputedStyle(S.root);
-  const base = decodeURIComponent((await S.Plotly.toImage(box.gd, {format: "svg", width, height})).replace(/^data:image\/svg\+xml,/, ""));
-  const marks = box.layer.innerHTML.replace(/var\((--dy-[\w-]+)\)/g, (_, name) => css.getPropertyValue(name).trim());
-  const style = `<style>.dy-mark-text{font:600 11px sans-serif;stroke:none}.dy-brush{fill:#888;fill-opacity:.2}</style>`;
-  const whole = base.replace(/(<svg[^>]*>)/, `$1${style}<rect width="100%" height="100%" fill="${S.ground}"/>`).replace(/<\/svg>\s*$/, `${marks}</svg>`);
+  const {clientWidth: width, clientHeight: height} = box.gd, css = getComputedStyle(S.root), head = 44;
+  const image = await S.Plotly.toImage(box.gd, {format: "svg", width, height}), plain = text => new XMLSerializer().serializeToString(document.createTextNode(text));
+  let x = 10;
+  const notes = box.noteTexts.filter(n => !n.line.hidden).map(({line, text, note}) => {
+    const sample = line.querySelector("svg")?.innerHTML ?? "", at = x + (sample ? 32 : 0);
+    const words = (sample ? `${S.scene.series[note.series].name}: ` : "") + text.textContent;
+    const part = `<g transform="translate(${x},29)">${sample}</g><text x="${at}" y="38" class="note">${plain(words)}</text>`;
+    x = at + 7.2 * words.length + 10;
+    return part;
+  }).join("");
+  const base = decodeURIComponent(image.replace(/^data:image\/svg\+xml,/, "")).replace("<svg", `<svg y="${head}"`);
+  const style = `<style>text{font-family:sans-serif}.title,.note{font-size:12px;fill:var(--dy-ink)}.title,.dy-mark-text{font-weight:600}.dy-mark-text{font-size:11px}.dy-brush{fill:#888;fill-opacity:.2}</style>`;
+  const title = `<text x="10" y="19" class="title">${plain(`${box.view.title} (${S.scene.unit} ${S.i})`)}</text>`;
+  const ours = `${style}<rect width="100%" height="100%" fill="${S.ground}"/>${title}${notes}${base}<g transform="translate(0,${head})">${box.layer.innerHTML}</g>`;
+  const whole = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height + head}">${ours}</svg>`
+    .replace(/var\((--dy-[\w-]+)\)/g, (_, name) => css.getPropertyValue(name).trim());
   const link = Object.assign(document.createElement("a"), {download: `${box.view.id}-${S.scene.unit}-${S.i}.svg`,
     href: URL.createObjectURL(new Blob([whole], {type: "image/svg+xml"}))});
   link.click();

@@ -41,6 +41,9 @@ def path(runs: list[views.NamedHistory]) -> views.Scene:
         trajectory(seed, int(query.get("steps", "10")), size, channels, run=run, eps=0.3)
         for seed, run in ((1, "demo-dynamic"), (5, "demo-standard"))
     )
+    if "color" in query:
+        names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+        first, second = (replace(t, settings={**t.settings, "classes": names}) for t in (first, second))
     return views.trajectory(
         first,
         second if "versus" in query else None,
