@@ -18,7 +18,8 @@ Strategy = Literal["unsecured", "standard", "dynamic"]
 HIDDEN = 12
 LOW, HIGH = 0.0, 1.0
 CLASSES = {"moons": 2, "rings": 2, "three": 3}
-COUNT, RATE, DECAY, STEPS, PACE, C_MAX = 60, 0.04, 0.002, 10, 0.25, 0.25
+COUNT, RATE, STEPS, PACE, C_MAX = 60, 0.04, 10, 0.25, 0.25
+DECAY = {"unsecured": 0.006, "standard": 0.002, "dynamic": 0.002}
 EPOCHS = {"unsecured": 200, "standard": 160, "dynamic": 160}
 _SLACK = 1e-12  # pixels: rounding of the crossings of a circle and an edge
 
@@ -332,7 +333,7 @@ class Training:
         self.epoch += 1
         first, second = 1 - 0.9**self.epoch, 1 - 0.999**self.epoch
         for i, total in enumerate(sums):
-            g = total / len(self.points) + DECAY * self.net.weights[i]
+            g = total / len(self.points) + DECAY[self.strategy] * self.net.weights[i]
             self._m[i] = 0.9 * self._m[i] + 0.1 * g
             self._v[i] = 0.999 * self._v[i] + 0.001 * g * g
             self.net.weights[i] -= RATE * (self._m[i] / first) / (math.sqrt(self._v[i] / second) + 1e-8)
