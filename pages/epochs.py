@@ -12,7 +12,7 @@ from dynat_core.runs import Run
 from ui.choose import choose_runs, titles
 from ui.details import about_run, results_table
 from ui.frame import live, page, screen_of, teaching
-from ui.link import Cursor, Link, carry, choice
+from ui.link import Cursor, Switched, carry, choice
 from ui.live import interrupted_banner
 from ui.scrubber import Report, scrubber
 from ui.store import health, history
@@ -38,10 +38,10 @@ def main() -> None:
     problem = cursor.read(None if any(run.state == "running" for run in runs) else last)
     if problem:
         st.info(problem)
-    form, kind = Link(SCREEN, "form"), Link(SCREEN, "view")
-    form.arrived()
-    kind.arrived()
-    scrub(runs, split, cursor, form, kind)
+    switches = Switched(SCREEN, "form", "form", FORMS), Switched(SCREEN, "view", "kind", KINDS)
+    for switch in switches:
+        switch.read()
+    scrub(runs, split, cursor, *switches)
     health_notes(runs, cursor)
     results_table(runs)
     if not teaching():
@@ -49,7 +49,7 @@ def main() -> None:
             about_run(run)
 
 
-def scrub(runs: list[Run], split: str, cursor: Cursor, form: Link, kind: Link) -> None:
+def scrub(runs: list[Run], split: str, cursor: Cursor, form: Switched, kind: Switched) -> None:
     """The picture; while a run is under way it looks for new epochs, and the cursor stays where it is."""
     moving = [run.id for run in runs if run.state in ("running", "queued")]
 
@@ -60,14 +60,16 @@ def scrub(runs: list[Run], split: str, cursor: Cursor, form: Link, kind: Link) -
         for run in runs:
             if run.id in moving:
                 under_way(run)
-        scene = drawn(runs, split, form.value or FORMS[0], kind.value or KINDS[0])
+        scene = drawn(runs, split, form.value, kind.value)
         follow = bool(moving) and cursor.goto is None
-        report = scrubber(
-            "epochs", scene, run=",".join(run.id for run in runs), cursor=cursor.goto, live=bool(moving), follow=follow,
-            jump=cursor.jump,
-        )  # fmt: skip
+        with st.container(key="epochs-picture"):
+            report = scrubber(
+                "epochs", scene, run=",".join(run.id for run in runs), cursor=cursor.goto, live=bool(moving),
+                follow=follow, jump=cursor.jump,
+            )  # fmt: skip
         cursor.heard(report)
-        heard_switches(report, form, kind)
+        form.heard(report)
+        kind.heard(report)
         if report.action == "open-selection" and report.selection:
             open_in_trajectory(runs, report)
 
@@ -89,14 +91,6 @@ def under_way(run: Run) -> None:
         st.progress(done, text=f"{run.title.replace('[', '(').replace(']', ')')}: {words}")
     else:
         st.html(f'<p class="dynat-quiet">{escape(run.title)} is queued: {waiting(run, None)}.</p>')
-
-
-def heard_switches(report: Report, form: Link, kind: Link) -> None:
-    """FOSC form and view are chosen in the browser; the query string follows."""
-    for link, name, options in ((form, "form", FORMS), (kind, "kind", KINDS)):
-        chosen = report.chosen.get(name)
-        if chosen in options and chosen != (link.value or options[0]):
-            link.write(None if chosen == options[0] else chosen)
 
 
 def open_in_trajectory(runs: list[Run], report: Report) -> None:

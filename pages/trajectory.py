@@ -19,7 +19,7 @@ from dynat_core.trajectories import Trajectory
 from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.images import image_table, read_pick
-from ui.link import Cursor, Link
+from ui.link import Cursor, Link, Switched
 from ui.paths import (
     LOSSES,
     MOST_STEPS,
@@ -62,7 +62,7 @@ def main() -> None:
         return
     if not view_only():
         analyst(str(store().folder)).warm()
-    links = {name: Link(SCREEN, name) for name in ("run", "epoch", "image", "attack", "pick", "form")}
+    links = {name: Link(SCREEN, name) for name in ("run", "epoch", "image", "attack", "pick")}
     for link in links.values():
         link.arrived()
     *places, how = st.columns([3.4, 1.5, 3, 4.1], gap="small", vertical_alignment="bottom")
@@ -273,17 +273,22 @@ def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
     if problem:
         st.info(problem)
 
+    form = Switched(SCREEN, "form", "form", FORMS)
+    form.read()
+
     @live(None)
     def picture() -> None:
         paths, surface = look(shown)
         names, strategies = names_of(shown)
-        form = links["form"].value if links["form"].value in FORMS else FORMS[0]
-        scene = views.trajectory(paths[0], *paths[1:], names=names, strategies=strategies, surface=surface, form=form)
+        scene = views.trajectory(
+            paths[0], *paths[1:], names=names, strategies=strategies, surface=surface, form=form.value
+        )
         start = min(START, shown.attack.steps) if cursor.goto is None else cursor.goto
         token = ",".join(f"{run.id}:{epoch}" for run, epoch in shown.models)
         with st.container(key="trace"):
             report = scrubber("trajectory", scene, run=token, cursor=start, jump=cursor.jump)
         cursor.heard(report)
+        form.heard(report)
         heard(report, shown, images, links)
         below(paths, shown, links)
 
@@ -325,10 +330,7 @@ def look(shown: Shown) -> tuple[list[Trajectory], Mapping[str, Any] | None]:
 
 
 def heard(report: Report, shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
-    """What a person did in the picture: another image, the other model first, another form of FOSC."""
-    chosen = report.chosen.get("form")
-    if chosen in FORMS and chosen != (links["form"].value or FORMS[0]):
-        links["form"].write(None if chosen == FORMS[0] else chosen)
+    """What a person did in the picture: another image, or the other model first."""
     if report.action in ("image-next", "image-previous") and images:
         step = 1 if report.action == "image-next" else -1
         place = images.index(shown.index) if shown.index in images else -1 if step > 0 else 0

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from dynat_core.config import Recording, RunConfig, Settings, Sgd, describe_eps, sentence, step_size, union_kinds
+from dynat_core.config import Recording, RunConfig, Settings, Sgd, describe_eps, step_size, union_kinds
+from dynat_core.refusals import sentence
 
 UNIONS = ("data", "model", "threat", "strategy")
 GROUPS: dict[str, type[Settings]] = {"optimizer": Sgd, "recording": Recording}
@@ -181,7 +182,8 @@ def judge(tree: Mapping[str, Any]) -> tuple[RunConfig | None, dict[str, str]]:
                 input=line["input"],
                 ctx=line.get("ctx", {}),  # pyright: ignore
             )
-            words = sentence(ValidationError.from_exception_data(error.title, [detail]))
+            alone = ValidationError.from_exception_data(error.title, [detail])
+            words = sentence(alone, RunConfig, {name: union_kinds(name) for name in UNIONS}, GROUPS)
             place = words.partition(" ")[0]
             field = next((p for p in as_paths(tree) if place == p or place.startswith(p + ".")), "")
             problems.setdefault(field, words.replace(place, label_of(field), 1) if field else words)

@@ -96,6 +96,36 @@ class _Place:
     heard: tuple[int, bool] | None = None
 
 
+class Switched:
+    """A switch of the scrubber (FOSC form, view) in the query string; what the browser chose is written once.
+
+    The component repeats its last report in every run, so only a choice that was not heard before counts: otherwise
+    Back would be undone by the report of the choice it takes back.
+    """
+
+    def __init__(self, screen: str, name: str, switch: str, options: Sequence[str]) -> None:
+        self._link, self._switch, self._options = Link(screen, name), switch, options
+        self._heard = f"link.heard.{screen}.{name}"
+
+    def read(self) -> None:
+        """Take a deep link or Back, in a whole run."""
+        self._link.arrived()
+
+    @property
+    def value(self) -> str:
+        """The option shown."""
+        value = self._link.value
+        return value if value is not None and value in self._options else self._options[0]
+
+    def heard(self, report: Report) -> None:
+        """Write what a person switched to."""
+        chosen = report.chosen.get(self._switch)
+        if chosen not in self._options or chosen == st.session_state.get(self._heard, self.value):
+            return
+        st.session_state[self._heard] = chosen
+        self._link.write(None if chosen == self._options[0] else chosen)
+
+
 class Cursor:
     """The scrubber's cursor in the query string: read in whole runs, written when the browser reports."""
 

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,41 +36,59 @@ def chromium() -> Iterator:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def serve() -> Iterator[Callable[..., str]]:
-    """serve(script, **environment) -> address: a Streamlit server on a free port, ended after the tests."""
-    servers: list[subprocess.Popen] = []
-    known: dict[tuple, str] = {}
+class Servers:
+    """servers(script, **environment) -> address: a Streamlit server on a free port; asked again, the same server."""
 
-    def start(script: Path | str, **environment: str) -> str:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[tuple, str] = {}
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def __call__(self, script: Path | str, **environment: str) -> str:
         key = (str(script), *sorted(environment.items()))
-        if key not in known:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            command = [sys.executable, "-m", "streamlit", "run", str(ROOT / script), "--server.port", str(port),
-                       "--server.address", "127.0.0.1", "--server.headless", "true"]  # fmt: skip
-            servers.append(
-                subprocess.Popen(
-                    command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-                )
-            )
-            known[key] = f"http://127.0.0.1:{port}"
-            _await(known[key], servers[-1])
-        return known[key]
+        if key not in self._known:
+            self._known[key] = self._start(ROOT / script, environment)
+        return self._known[key]
 
-    yield start
-    for server in servers:
-        server.terminate()
-    for server in servers:
-        server.wait(timeout=10)
+    def process(self, address: str) -> subprocess.Popen:
+        """The server at an address."""
+        return self._processes[address]
+
+    def _start(self, script: Path, environment: dict[str, str]) -> str:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port),
+                   "--server.address", "127.0.0.1", "--server.headless", "true"]  # fmt: skip
+        log = self._folder / f"server-{port}.log"
+        with open(log, "wb") as out:
+            server = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=out, stderr=out)
+        address = f"http://127.0.0.1:{port}"
+        self._processes[address] = server
+        _await(address, server, log)
+        return address
+
+    def end(self) -> None:
+        """End them all."""
+        for server in self._processes.values():
+            server.terminate()
+        for server in self._processes.values():
+            server.wait(timeout=10)
 
 
-def _await(address: str, server: subprocess.Popen) -> None:
-    end = time.monotonic() + 30
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory) -> Iterator[Servers]:
+    """Streamlit servers, ended after the tests; what they print is kept beside pytest's other temporary files."""
+    servers = Servers(tmp_path_factory.mktemp("servers"))
+    yield servers
+    servers.end()
+
+
+def _await(address: str, server: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if server.poll() is not None:
-            raise RuntimeError(f"streamlit ended: {server.stderr.read().decode() if server.stderr else ''}")
+            raise RuntimeError(f"streamlit ended: {log.read_text(errors='replace')[-2000:]}")
         try:
             urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
             return
