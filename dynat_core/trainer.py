@@ -185,9 +185,11 @@ class _Run:
         test = yield from self._robustness(self.test, "test")
         probes = self._probes()
         self.epoch, self.batch = self.epoch + 1, 0
-        robust = float((validation.predicted == validation.label).mean())
-        if self.epoch > 0 and robust > self.best_accuracy:
-            self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, robust, self._weights()
+        # a network that never met an attack is judged by what it was trained for
+        right = validation.clean_correct if self.config.alpha is None else validation.predicted == validation.label
+        accuracy = float(right.mean())
+        if self.epoch > 0 and accuracy > self.best_accuracy:
+            self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, accuracy, self._weights()
         record, histograms = self._record(validation, test)
         self.seconds["evaluate"] += time.perf_counter() - began
         record["seconds/train"], record["seconds/evaluate"] = (round(self.seconds[k], 4) for k in ("train", "evaluate"))

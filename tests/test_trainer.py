@@ -192,6 +192,12 @@ def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_it
     assert finished.paths is not None and len(finished.paths) == 60 and finished.paths.z.shape[1] == 5
 
 
+def test_a_network_that_met_no_attack_is_chosen_by_its_clean_accuracy():
+    done = epochs(small(epochs=4, **{"strategy.name": "unsecured"}))
+    accuracy = [e.record["validation/clean_accuracy"] for e in done]
+    assert done[-1].record["best_epoch"] == 1 + int(np.argmax(accuracy[1:]))
+
+
 def test_probes_are_the_same_images_at_every_epoch():
     done = epochs(small())
     assert all(
