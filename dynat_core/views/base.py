@@ -297,3 +297,8 @@ def _runs_of(lines: Sequence[str]) -> list[Any]:
 def padded(values: np.ndarray, n: int) -> np.ndarray:
     """`values` (E, ...) made `n` long by repeating the last row: a shorter run stays where it ended. E >= 1."""
     return values if len(values) >= n else np.concatenate([values, np.repeat(values[-1:], n - len(values), axis=0)])
+
+
+def held(texts: Sequence[str], n: int) -> list[str]:
+    """`texts` made `n` long by repeating the last, as `padded` does; none stay none."""
+    return [*texts, *([texts[-1]] * (n - len(texts)) if texts else [])]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.views.base import Note, Series, View, padded
+from dynat_core.views.base import Note, Series, View, held, padded
 from dynat_core.views.distributions import Counted, quantiles
 from dynat_core.views.figures import axis, band, epoch_axis, laid, layout, line
 from dynat_core.views.scales import Scale
@@ -47,7 +47,7 @@ def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *,
         for name, values in (("clean", clean), ("robust", robust)):
             arrays[f"accuracy-{name}-{k}"] = padded(values.astype(np.float32), n)
             moves.append({"kind": "dot", "arr": f"accuracy-{name}-{k}", "color": f"@s{k}", "series": k})
-        notes.append(Note(_held([f"{percent(r, 1)} attacked" for r in robust], n), k))
+        notes.append(Note(held([f"{percent(r, 1)} attacked" for r in robust], n), k))
         finite = np.concatenate([limits[:, 0], clean])
         lowest = min([lowest, *finite[np.isfinite(finite)]])
     floor = 0.0 if lowest < 0.5 else 0.5
@@ -92,7 +92,7 @@ def fosc_course(
         data.append(line(epochs, _listed(middle), f"@s{k}", run.series.dash, meta=k))
         arrays[f"{name}-{k}"] = padded(middle.astype(np.float32), n)
         moves.append({"kind": "dot", "arr": f"{name}-{k}", "color": f"@s{k}", "series": k})
-        notes.append(Note(_held([f"{number(m)} ({number(a)} – {number(b)})" for a, m, b in values], n), k))
+        notes.append(Note(held([f"{number(m)} ({number(a)} – {number(b)})" for a, m, b in values], n), k))
         seen += [low, high]
         if k in thresholds:
             c_t = thresholds[k]
@@ -172,10 +172,6 @@ def _decades(scale: Scale, seen: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def _colors(runs: Any) -> dict[str, tuple[str, str]]:
     return {f"s{k}": series.color for k, series in runs}
-
-
-def _held(texts: list[str], n: int) -> list[str]:
-    return [*texts, *([texts[-1]] * (n - len(texts)) if texts else [])]
 
 
 def _listed(values: np.ndarray) -> list[float | None]:

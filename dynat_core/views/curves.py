@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from dynat_core.trajectories import Trajectory
-from dynat_core.views.base import Note, Series, View, padded
+from dynat_core.views.base import Note, Series, View, held, padded
 from dynat_core.views.figures import axis, layout, line
-from dynat_core.views.pictures import held
 from dynat_core.views.words import number, raised
 
 FORMS = (("box", "box"), ("paper", "paper"))

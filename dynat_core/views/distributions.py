@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynat_core.histograms import BINS, quantile
-from dynat_core.views.base import Bins, Note, Series, View, padded
+from dynat_core.views.base import Bins, Note, Series, View, held, padded
 from dynat_core.views.figures import epoch_axis, laid, layout, share_axis
 from dynat_core.views.scales import Scale
 from dynat_core.views.words import number
@@ -89,7 +89,7 @@ def distribution(
             arrays[f"{name}-c_t-{run.k}"] = padded(at.astype(np.float32), n)
             moves.append({"kind": "rule", "arr": f"{name}-c_t-{run.k}", "label": "c_t", **style, "dash": "solid"})
             texts = [f"{t}, c_t {number(c)}" for t, c in zip(texts or [], c_t, strict=True)]
-        notes.append(Note(_held(texts or [""] * n, n), run.k))
+        notes.append(Note(held(texts or [""] * n, n), run.k))
     common = {
         "title": place.title,
         "span": place.span,
@@ -207,10 +207,6 @@ def _rows(scale: Scale) -> tuple[list[float], list[int]]:
 def small(counts: np.ndarray) -> np.ndarray:
     """Counts in the smallest type that travels: uint16 where they fit, else float32 (exact up to 16.7 million)."""
     return counts.astype(np.uint16 if counts.max(initial=0) < 65536 else np.float32)
-
-
-def _held(texts: Sequence[str], n: int) -> list[str]:
-    return [*texts, *([texts[-1]] * (n - len(texts)) if texts else [])]
 
 
 def _ceiling(peaks: Sequence[np.ndarray]) -> float:

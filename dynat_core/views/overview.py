@@ -10,10 +10,10 @@ import numpy as np
 
 from dynat_core.trajectories import Trajectory
 from dynat_core.views import pictures
-from dynat_core.views.base import Note, Scene, View, Words, padded, styled
+from dynat_core.views.base import Note, Scene, View, Words, held, padded, styled
 from dynat_core.views.curves import listed, relative_top, step_axis
 from dynat_core.views.figures import axis, band, layout, line
-from dynat_core.views.pictures import class_name, held
+from dynat_core.views.pictures import class_name
 from dynat_core.views.words import number, percent
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dynat_core.trajectories import Trajectory
-from dynat_core.views.base import Note, Picture, View, padded
+from dynat_core.views.base import Note, Picture, View, held, padded
 from dynat_core.views.ramps import to_bytes
 from dynat_core.views.words import number, percent
 
@@ -15,13 +15,15 @@ from dynat_core.views.words import number, percent
 def clean(path: Trajectory, n: int, *, span: int, block: str) -> View:
     """The clean image, the same at every step."""
     frames = _frames(path, np.repeat(path.x[None], n, axis=0))
-    note = Note([f"label {_class(path, path.label)}"] * n)
+    note = Note([f"label {class_name(path, path.label)}"] * n)
     return _view("clean", "Clean", frames, "grey", span, block, [note])
 
 
 def now(path: Trajectory, n: int, *, span: int, block: str) -> View:
     """The attacked image at the cursor's step, and what the model says about it."""
-    said = [f"says {_class(path, p)}: {percent(q[p])}" for p, q in zip(path.predicted, path.probabilities, strict=True)]
+    said = [
+        f"says {class_name(path, p)}: {percent(q[p])}" for p, q in zip(path.predicted, path.probabilities, strict=True)
+    ]
     return _view("now", "Now", padded(_frames(path, path.z), n), "grey", span, block, [Note(held(said, n))])
 
 
@@ -64,11 +66,6 @@ def paper_map(path: Trajectory) -> np.ndarray:
     return (path.settings["eps"] * np.abs(path.grad) - path.delta * path.grad).sum(axis=1)
 
 
-def held(texts: Sequence[str], n: int) -> list[str]:
-    """`texts` made `n` long by repeating the last."""
-    return [*texts, *([texts[-1]] * (n - len(texts)))]
-
-
 def _view(
     name: str,
     title: str,
@@ -90,9 +87,7 @@ def _frames(path: Trajectory, images: np.ndarray) -> np.ndarray:
     return pixels[:, 0] if pixels.shape[1] == 1 else np.moveaxis(pixels, 1, -1)
 
 
-def _class(path: Trajectory, label: int) -> str:
+def class_name(path: Trajectory, label: int) -> str:
+    """The name of a class; its number where no names are known."""
     classes = path.settings.get("classes") or []
     return str(classes[label]) if label < len(classes) else str(label)
-
-
-class_name = _class

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dynat_core.views.base import Note, View, padded
+from dynat_core.views.base import Note, View, held, padded
 from dynat_core.views.curves import Drawn, colors, listed
 from dynat_core.views.figures import axis, layout
-from dynat_core.views.pictures import class_name, held
+from dynat_core.views.pictures import class_name
 from dynat_core.views.words import percent
 
 

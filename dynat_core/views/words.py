@@ -51,8 +51,3 @@ def percent(share: float | None, digits: int = 0) -> str:
 def wilson(share: float, n: float) -> tuple[float, float]:
     """The 95 % interval (Wilson's score interval) of a share measured on `n` images; (nan, nan) without images."""
     return statistics.wilson(share * n, n)
-
-
-def joined(parts: list[str]) -> str:
-    """`a, b and c`."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
