@@ -79,6 +79,7 @@ function enterStop(S, lesson) {
 function reveal(S) {
   const stop = lessonStop(S);
   if (!waiting(S)) return;
+  S.play(false);
   S.answer = stop.right(S);
   S.revealed = true;
   Object.assign(S.now, stop.after);

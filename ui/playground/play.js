@@ -21,7 +21,7 @@ export default function mount({data, parentElement, setTriggerValue}) {
     S.$(".pg-more div").innerHTML = MORE;
   }
   S.data = data;
-  S.leave = setTriggerValue && ((page, query) => setTriggerValue("go", {page, query}));
+  S.leave = setTriggerValue && ((page, query) => { S.writeLink(); setTriggerValue("go", {page, query}); });
   S.teachOn(new URLSearchParams(location.search).get("teach") === "1" || !!data.teach);
   S.trigger = setTriggerValue;
   S.adopt();
@@ -32,6 +32,7 @@ export default function mount({data, parentElement, setTriggerValue}) {
   }
   return () => {
     INSTANCES.delete(parentElement);
+    window.dynatLearn = writeAddress("", S.now, beginning);
     S.watch.disconnect();
     S.play(false);
     S.endTraining?.();
@@ -133,8 +134,9 @@ function motion(S) {
     const inside = !S.now.zoom || S.root.classList.contains("pg-dragging");
     if (inside) S.asked ||= requestAnimationFrame(() => { S.asked = 0; S.follow(); }); else S.adopt();
   };
+  const last = () => (waiting(S) && S.hide.future ? beginning(S.now.lesson).step : S.now.steps);    // a question holds the cursor
   S.step = k => {
-    const hold = waiting(S) && S.hide.future ? beginning(S.now.lesson).step : S.now.steps;
+    const hold = last();
     if (k > hold && hold < S.now.steps) S.say("Guess first, then reveal (Enter).");
     S.now.step = Math.max(0, Math.min(k, hold));
     S.ask();
@@ -146,8 +148,8 @@ function motion(S) {
     button.classList.toggle("pg-on", on);
     button.setAttribute("aria-label", on ? "Pause" : "Play");
     if (!on) return;
-    if (fromStart || S.now.step >= S.now.steps) S.step(0);
-    S.playing = setInterval(() => { if (S.now.step >= S.now.steps || (waiting(S) && S.hide.future)) S.play(false); else S.step(S.now.step + 1); }, S.teach ? 1000 : calm.matches ? 700 : 420);
+    if (fromStart || S.now.step >= last()) S.step(0);
+    S.playing = setInterval(() => (S.now.step >= last() ? S.play(false) : S.step(S.now.step + 1)), S.teach ? 1000 : calm.matches ? 700 : 420);
   };
   S.guess = k => {
     if (!waiting(S) || k >= lessonStop(S).options.length) return;
