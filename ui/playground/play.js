@@ -45,7 +45,8 @@ export default function mount({data, parentElement, setTriggerValue}) {
 // The address if it says anything; else where this page was when it was last left in this tab, or what was saved with the file.
 function whereToBegin(data) {
   const asked = new URLSearchParams(location.search);
-  return Object.keys(ADDRESS).some(name => asked.has(name)) ? location.search : window.dynatLearn ?? data.settings ?? "";
+  const ours = !asked.has("run") && Object.keys(ADDRESS).some(name => asked.has(name));     // Back passes by another screen's query
+  return ours ? location.search : window.dynatLearn ?? data.settings ?? "";
 }
 
 const MORE = `<p><b>What this shows.</b> A loss with two inputs, what the attack (PGD) does on it, and FOSC along the way, computed here in your browser.
