@@ -39,12 +39,14 @@ test: $(DEV) browser ## lint, types and all tests, browser tests included
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-lint: $(DEV) ## ruff and basedpyright
+lint: $(DEV) ## ruff (rules and format) and basedpyright
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-format: $(DEV) ## sort imports and mend what ruff can mend by itself
+format: $(DEV) ## format the code, sort imports, mend what ruff can mend by itself
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: $(DEV) browser ## the measurements of benchmarks/, one after the other
 	@for bench in benchmarks/*.py; do \

@@ -105,7 +105,8 @@ def test_a_state_is_a_copy_that_later_batches_leave_alone():
     event = next(e for e in stream if isinstance(e, Progress) and e.phase == "train")
     tensors, rest = event.state()
     before, before_rest = {k: v.clone() for k, v in tensors.items()}, copy.deepcopy(rest)
-    next(stream), next(stream)
+    next(stream)
+    next(stream)
     assert all(torch.equal(v, before[k]) or v.isnan().any() for k, v in tensors.items()) and rest == before_rest
 
 
