@@ -52,6 +52,7 @@ function readAddress(query, begin) {
 // The query string that leads back here: only what differs from the stop's own beginning.
 function writeAddress(query, now, begin) {
   const asked = new URLSearchParams(query), usual = begin(now.lesson);
+  asked.delete("run");                                           // left over from another screen
   for (const [name, [setting, , write]] of Object.entries(ADDRESS)) {
     const value = write(now[setting]);
     if (value === write(setting === "lesson" ? DEFAULTS.lesson : usual[setting])) asked.delete(name); else asked.set(name, value);
