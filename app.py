@@ -13,7 +13,7 @@ from ui.link import Cursor, carry
 from ui.live import MOVING, STUCK, live_strip, stuck_cards
 from ui.reach import say_how_to_reach
 from ui.scrubber import scrubber
-from ui.store import curves, lost_between, runs, store, trajectory
+from ui.store import curves, lost_between, runs, state_of, store, trajectory
 from ui.words import strategy_words
 
 SCREEN = screen_of("Overview")
@@ -33,7 +33,7 @@ def main() -> None:
     ways_on()
     live_strip(SCREEN)
     stuck_cards(SCREEN)
-    everything([run for run in runs() if run not in demos and run.state not in (*MOVING, *STUCK)])
+    everything([run for run in runs() if run not in demos and state_of(run) not in (*MOVING, *STUCK)])
 
 
 def slope_picture(shown: list[Run]) -> None:

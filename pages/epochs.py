@@ -12,10 +12,10 @@ from dynat_core.runs import Run
 from ui.choose import choose_runs, titles
 from ui.details import about_run, results_table
 from ui.frame import live, page, screen_of, teaching
-from ui.link import Cursor, Switched, carry, choice
-from ui.live import interrupted_banner
+from ui.link import Cursor, Switched, carry, choice, told
+from ui.live import MOVING, interrupted_banner
 from ui.scrubber import Report, scrubber
-from ui.store import health, history
+from ui.store import health, history, state_of
 from ui.words import progress, waiting
 
 SCREEN = screen_of("Epochs")
@@ -35,7 +35,7 @@ def main() -> None:
         interrupted_banner(SCREEN, run)
     cursor = Cursor(SCREEN, "epoch")
     last = max(len(history(run)) - 1 for run in runs)
-    problem = cursor.read(None if any(run.state == "running" for run in runs) else last)
+    problem = cursor.read(None if any(state_of(run) in MOVING for run in runs) else last)
     if problem:
         st.info(problem)
     switches = Switched(SCREEN, "form", "form", FORMS), Switched(SCREEN, "view", "kind", KINDS)
@@ -51,25 +51,26 @@ def main() -> None:
 
 def scrub(runs: list[Run], split: str, cursor: Cursor, form: Switched, kind: Switched) -> None:
     """The picture; while a run is under way it looks for new epochs, and the cursor stays where it is."""
-    moving = [run.id for run in runs if run.state in ("running", "queued")]
+    moving = [run.id for run in runs if state_of(run) in MOVING]
 
     @live(EVERY if moving else None)
     def picture() -> None:
-        if [run.id for run in runs if run.state in ("running", "queued")] != moving:
+        if [run.id for run in runs if state_of(run) in MOVING] != moving:
             st.rerun()  # banners and results depend on the states, and polling ends with the last run
         for run in runs:
             if run.id in moving:
                 under_way(run)
+        token = ",".join(run.id for run in runs)
+        form.heard(told("epochs", token))
+        kind.heard(told("epochs", token))
         scene = drawn(runs, split, form.value, kind.value)
         follow = bool(moving) and cursor.goto is None
         with st.container(key="epochs-picture"):
             report = scrubber(
-                "epochs", scene, run=",".join(run.id for run in runs), cursor=cursor.goto, live=bool(moving),
+                "epochs", scene, run=token, cursor=cursor.goto, live=bool(moving),
                 follow=follow, jump=cursor.jump,
             )  # fmt: skip
         cursor.heard(report)
-        form.heard(report)
-        kind.heard(report)
         if report.action == "open-selection" and report.selection:
             open_in_trajectory(runs, report)
 

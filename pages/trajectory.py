@@ -19,7 +19,7 @@ from dynat_core.trajectories import Trajectory
 from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.images import image_table, read_pick
-from ui.link import Cursor, Link, Switched
+from ui.link import Cursor, Link, Switched, told
 from ui.paths import (
     LOSSES,
     MOST_STEPS,
@@ -278,17 +278,17 @@ def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
 
     @live(None)
     def picture() -> None:
+        token = ",".join(f"{run.id}:{epoch}" for run, epoch in shown.models)
+        form.heard(told("trajectory", token))
         paths, surface = look(shown)
         names, strategies = names_of(shown)
         scene = views.trajectory(
             paths[0], *paths[1:], names=names, strategies=strategies, surface=surface, form=form.value
         )
         start = min(START, shown.attack.steps) if cursor.goto is None else cursor.goto
-        token = ",".join(f"{run.id}:{epoch}" for run, epoch in shown.models)
         with st.container(key="trace"):
             report = scrubber("trajectory", scene, run=token, cursor=start, jump=cursor.jump)
         cursor.heard(report)
-        form.heard(report)
         heard(report, shown, images, links)
         below(paths, shown, links)
 

@@ -13,7 +13,7 @@ from dynat_core.history import History
 from dynat_core.runs import Run
 from dynat_core.views import strategy_style
 from dynat_core.views.words import number, percent
-from ui.store import history
+from ui.store import history, state_of
 from ui.words import NOT_CHECKED, ago, gradients_per_image, outcome, share, strategy_words
 
 _DASHES = {
@@ -120,7 +120,7 @@ def _courses(past: History, strategy: str) -> str:
 
 def state_badge(run: Run) -> str:
     """A run's state as a small badge."""
-    state = run.state
+    state = state_of(run)
     return f'<span class="dynat-badge {state}">{state}</span>'
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from ui.scrubber import Report
+from ui.scrubber import Report, read_report
 
 SETTLING = 1.0  # seconds after a write in which the query string may still be the old one
 _UNREAD = object()
@@ -94,6 +94,12 @@ class _Place:
     goto: int | None = None  # where Python wants the cursor; None: where the page starts
     jump: int = 0
     heard: tuple[int, bool] | None = None
+
+
+def told(key: str, run: str) -> Report:
+    """The report that the scrubber `key` has made already, before it is drawn again: what is drawn should agree."""
+    state = st.session_state.get(key)
+    return read_report(state.get("report") if state else None, None, run)
 
 
 class Switched:

@@ -6,12 +6,12 @@ from html import escape
 
 import streamlit as st
 
-from dynat_core.jobs import ensure_worker
+from dynat_core.jobs import ensure_worker, worker_alive
 from dynat_core.runs import Run
 from ui.cards import state_badge, swatch
 from ui.frame import guarded, live, view_only
 from ui.link import carry
-from ui.store import look_again, runs, store
+from ui.store import look_again, runs, state_of, store
 from ui.words import progress, waiting
 
 MOVING = ("running", "queued")
@@ -22,12 +22,12 @@ EVERY = 1.0  # seconds between looks while something moves
 def live_strip(screen: str) -> None:
     """What runs and what waits, looked at again every second until nothing does."""
     moving = _moving()
-    known = [(run.id, run.state) for run in moving]
+    known = [(run.id, state_of(run)) for run in moving]
 
     @live(EVERY if moving else None)
     def strip() -> None:
         now = _moving()
-        if [(run.id, run.state) for run in now] != known:
+        if [(run.id, state_of(run)) for run in now] != known:
             look_again()
             st.rerun()  # the whole page: cards and buttons depend on it, and polling ends with the last run
         if not now:
@@ -40,7 +40,7 @@ def live_strip(screen: str) -> None:
 
 
 def _moving() -> list[Run]:
-    found = [run for run in runs() if run.state in MOVING]
+    found = [run for run in runs() if state_of(run) in MOVING]
     return sorted(found, key=lambda run: (not run.running, run.created))
 
 
@@ -54,7 +54,13 @@ def _moving_line(screen: str, run: Run, running: Run | None) -> None:
                 words = "stopping at the next batch, with a checkpoint"
             st.progress(done, text=words)
         else:
-            st.html(f'<span class="dynat-facts">{escape(waiting(run, running))}</span>', width="stretch")
+            nobody = not worker_alive(store().folder)
+            words = "no worker is there to take it" if nobody else waiting(run, running)
+            st.html(f'<span class="dynat-facts">{escape(words)}</span>', width="stretch")
+            if nobody:
+                st.button(
+                    "Start now", key=f"{screen}-start-{run.id}", on_click=_resume, args=(run,), disabled=view_only()
+                )
         if run.running and st.button("Watch", key=f"{screen}-watch-{run.id}"):
             st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
         st.button("Stop", key=f"{screen}-stop-{run.id}", on_click=_stop, args=(run,))
@@ -62,7 +68,7 @@ def _moving_line(screen: str, run: Run, running: Run | None) -> None:
 
 def stuck_cards(screen: str, most: int = 4) -> None:
     """Failed, interrupted, stopped and broken runs, newest first, each with its sentence, [Resume] and [Log]."""
-    found = [run for run in runs() if run.state in (*STUCK, "broken")]
+    found = [run for run in runs() if state_of(run) in (*STUCK, "broken")]
     for run in found[:most]:
         stuck_card(screen, run)
     if len(found) > most:
@@ -71,7 +77,7 @@ def stuck_cards(screen: str, most: int = 4) -> None:
 
 def stuck_card(screen: str, run: Run) -> None:
     """One outlined card: what happened, and what can be done about it."""
-    state = run.state
+    state = state_of(run)
     words = (
         {"stopped": "It was stopped and kept its checkpoint; resume to go on from there."}.get(state)
         or run.problem
@@ -108,7 +114,7 @@ def log_button(run: Run) -> None:
 
 def interrupted_banner(screen: str, run: Run) -> None:
     """What a screen says above the history of a run that stands still."""
-    if run.state in STUCK:
+    if state_of(run) in STUCK:
         stuck_card(screen, run)
 
 

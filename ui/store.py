@@ -13,6 +13,7 @@ import streamlit as st
 from dynat_core.analyst import Analyst
 from dynat_core.health import HealthNote, notes
 from dynat_core.history import History
+from dynat_core.jobs import worker_alive
 from dynat_core.runs import Run, RunStore
 from dynat_core.trajectories import Trajectory
 
@@ -30,6 +31,12 @@ def _runs(folder: str) -> list[Run]:
 def runs() -> list[Run]:
     """All runs, newest first, as they were at most two seconds ago; the state of each is always found out anew."""
     return _runs(str(store().folder))
+
+
+def state_of(run: Run) -> str:
+    """A run's state as screens show it: what a living worker is about to take up again is queued."""
+    state = run.state
+    return "queued" if state == "interrupted" and worker_alive(store().folder) else state
 
 
 def look_again() -> None:
