@@ -65,14 +65,18 @@ class DataSet:
     test: Split
     fingerprint: str
 
+    def to(self, device: str | torch.device) -> DataSet:
+        """The same images on another device."""
+        return DataSet(self.train.to(device), self.validation.to(device), self.test.to(device), self.fingerprint)
+
 
 def folder() -> Path:
     """Where data sets are kept."""
     return Path(os.environ.get("DYNAT_DATA") or "data")
 
 
-def load(settings: Data, device: str | torch.device = "cpu") -> DataSet:
-    """The data set on `device`. Raises DataError with one sentence if files are missing or damaged."""
+def load(settings: Data) -> DataSet:
+    """The data set, on the CPU. Raises DataError with one sentence if files are missing or damaged."""
     images, labels, test_images, test_labels, levels = _READERS[settings.name]()
     digest = hashlib.sha256()
     for array in (images, labels, test_images, test_labels):
@@ -81,9 +85,9 @@ def load(settings: Data, device: str | torch.device = "cpu") -> DataSet:
     test = Split(*_tensors(test_images, test_labels), torch.arange(len(test_labels)), levels)
     held_out, rest = _stratified(everything, settings.validation_size)
     return DataSet(
-        train=_first(rest, settings.train_size).to(device),
-        validation=held_out.to(device),
-        test=_first(test, settings.test_size).to(device),
+        train=_first(rest, settings.train_size),
+        validation=held_out,
+        test=_first(test, settings.test_size),
         fingerprint=digest.hexdigest(),
     )
 

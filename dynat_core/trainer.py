@@ -62,13 +62,14 @@ class Finished:
 
 
 def train(
-    config: RunConfig, *, device: str | None = None, state: State | None = None
+    config: RunConfig, *, device: str | None = None, state: State | None = None, dataset: data.DataSet | None = None
 ) -> Iterator[Progress | EpochDone | Finished]:
     """Train as `config` says, from the start or on from `state`.
 
-    device: overrides config.device. Raises DataError or DeviceError before the first event.
+    device: overrides config.device. dataset: that of `config.data`, for a caller who has it already.
+    Raises DataError or DeviceError before the first event.
     """
-    run = _Run(config, choose(device or config.device))
+    run = _Run(config, choose(device or config.device), dataset or data.load(config.data))
     if state is not None:
         run.load(*state)
     if run.epoch < 0:
@@ -87,11 +88,11 @@ class _Run:
     """A training run in memory: `epoch` epochs are closed (-1: not even the untrained network's), `batch` batches of
     the next one are done, and `seen` holds what they showed."""
 
-    def __init__(self, config: RunConfig, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, device: torch.device, dataset: data.DataSet) -> None:
         self.config, self.device = config, device
         torch.backends.cudnn.deterministic = config.precision == "exact"
         torch.backends.cudnn.benchmark = config.precision == "fast"
-        self.data = data.load(config.data, device)
+        self.data = dataset.to(device)
         self.model = models.initialise(config.model, config.shape[0], config.seed).to(
             device, memory_format=torch.channels_last
         )  # type: ignore[call-overload]

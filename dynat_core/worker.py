@@ -90,16 +90,16 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) ->
 
     config = run.config
     where = choose(device or config.device)
-    fingerprint = data.load(config.data).fingerprint
-    _refuse_other_data(run, fingerprint)
+    dataset = data.load(config.data)
+    _refuse_other_data(run, dataset.fingerprint)
     _as_many_threads_as_before(run)
     writer = run.writer()
     state = writer.recover()
-    writer.start({**_start_entry(str(where), fingerprint), "from_epoch": writer.recorded})
+    writer.start({**_start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded})
     pace = _Pace(config.epochs)
     shown = 0.0
     saved = time.monotonic()
-    for event in train(config, device=str(where), state=state):
+    for event in train(config, device=str(where), state=state, dataset=dataset):
         now = time.monotonic()
         if isinstance(event, EpochDone):
             writer.epoch(event.record, event.tables, event.histograms, event.probes, event.weights)
