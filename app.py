@@ -33,7 +33,7 @@ def main() -> None:
     ways_on()
     live_strip(SCREEN)
     stuck_cards(SCREEN)
-    everything([run for run in runs() if run not in demos and state_of(run) not in (*MOVING, *STUCK)])
+    everything([run for run in runs() if run not in demos and state_of(run) not in (*MOVING, *STUCK, "broken")])
 
 
 def slope_picture(shown: list[Run]) -> None:

@@ -78,7 +78,8 @@ class Analyst:
         self._waiting: list[_Task] = []
         self._running: _Task | None = None
         self._wake = threading.Condition()
-        self._warm = self._closed = False
+        self._warm_at: float | None = None  # when the helper is to be started without a question
+        self._closed = False
         self._helper: subprocess.Popen[bytes] | None = None
         self._writing = threading.Lock()
         self._numbers = itertools.count(1)
@@ -116,11 +117,15 @@ class Analyst:
                 return Answer("failed", error=NO_TORCH)
             return self._add(_Task(next(self._numbers), view, kind, text, key, stamp is not None))
 
-    def warm(self) -> None:
-        """Start the helper if it is not there, so that the first question does not wait for torch. Returns at once."""
+    def warm(self, after: float = 0.0) -> None:
+        """Start the helper if it is not there, so that the first question does not wait for torch. Returns at once.
+
+        after: seconds to wait first, so that importing torch does not compete with the drawing of a page.
+        """
         if not missing_torch(self._analyses):
             with self._wake:
-                self._warm = True
+                if self._warm_at is None and self.helper_pid is None:
+                    self._warm_at = time.monotonic() + after
                 self._start_lane()
                 self._wake.notify_all()
 
@@ -170,6 +175,9 @@ class Analyst:
         while len(self._answers) > _REMEMBERED:
             self._answers.popitem(last=False)
 
+    def _is_due(self) -> bool:
+        return self._warm_at is not None and time.monotonic() >= self._warm_at
+
     def _start_lane(self) -> None:
         if self._lane is None:
             self._lane = threading.Thread(target=self._work, name="analyst", daemon=True)
@@ -181,10 +189,11 @@ class Analyst:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._warm or self._waiting)
+                while not (self._closed or self._waiting or self._is_due()):
+                    self._wake.wait(None if self._warm_at is None else max(self._warm_at - time.monotonic(), 0.01))
                 if self._closed:
                     return
-                self._warm = False
+                self._warm_at = None
                 task = self._running = self._waiting.pop(0) if self._waiting else None
                 if task is not None:
                     task.state = "working"

@@ -19,7 +19,7 @@ from ui.frame import guarded, page, screen_of, teaching, view_only
 from ui.link import Link, carry
 from ui.live import live_strip, start, stuck_cards
 from ui.paths import look_at_helper, tab
-from ui.store import analyst, store
+from ui.store import analyst, store, warm_up
 from ui.words import duration
 
 SCREEN = screen_of("Train")
@@ -32,7 +32,7 @@ def main() -> None:
     if view_only():
         st.info("Training needs torch, which is not installed here: run `pip install -r requirements.txt`.")
     else:
-        analyst(str(store().folder)).warm()
+        warm_up()
     form = ConfigForm(SCREEN, preset(FIRST))
     left, right = st.columns([8, 4], gap="medium")
     with left:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -36,7 +38,7 @@ from ui.paths import (
     request,
 )
 from ui.scrubber import Report, scrubber
-from ui.store import analyst, curves, lost_between, runs, samples, store
+from ui.store import curves, lost_between, runs, samples, store, warm_up
 
 SCREEN = screen_of("Trajectory")
 START = 4
@@ -61,7 +63,7 @@ def main() -> None:
         )
         return
     if not view_only():
-        analyst(str(store().folder)).warm()
+        warm_up()
     links = {name: Link(SCREEN, name) for name in ("run", "epoch", "image", "attack", "pick")}
     for link in links.values():
         link.arrived()
@@ -81,6 +83,15 @@ def main() -> None:
 
 def epochs_of(run: Run) -> list[int]:
     """The epochs with something to show: recorded paths, and kept weights where they can be attacked."""
+    return _found(run) if run.running else _kept(str(run.folder), run.modified, view_only())
+
+
+@st.cache_data(show_spinner=False, max_entries=2000)
+def _kept(folder: str, modified: float, view_only: bool) -> list[int]:
+    return _found(Run(Path(folder)))
+
+
+def _found(run: Run) -> list[int]:
     last = run.last_record()
     there = set() if last is None or view_only() else set(run.kept_epochs())
     if last is not None and run.config.recording.probes:
@@ -362,7 +373,8 @@ def below(paths: list[Trajectory], shown: Shown, links: Mapping[str, Link]) -> N
             query |= {"image": path.index, "step": START if step is None else step}
             if links["attack"].value:
                 query["attack"] = links["attack"].value
-            st.code("/trajectory?" + "&".join(f"{k}={v}" for k, v in query.items()), language=None)
+            here = str(st.context.url).partition("?")[0]
+            st.code(f"{here}?{urlencode(query, safe=',/:')}", language=None, wrap_lines=True)
 
 
 with page("Trajectory", "What did the attack do to this image?"):

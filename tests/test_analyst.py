@@ -131,6 +131,13 @@ def test_warm_starts_the_helper_before_the_first_question(analyst):
     assert result(analyst, "double", {"n": 1})[0]["pid"] == pid
 
 
+def test_warming_can_wait_and_a_question_does_not(analyst):
+    analyst.warm(after=60)
+    assert analyst.helper_pid is None
+    settled(analyst, "double", {"n": 1})
+    assert analyst.helper_pid is not None
+
+
 def test_closing_ends_the_helper(analyst):
     settled(analyst, "double", {"n": 1})
     pid = analyst.helper_pid

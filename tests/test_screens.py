@@ -37,7 +37,7 @@ def demos(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def cold(monkeypatch):
     """No helper process is started before one is asked something, and nothing here asks."""
-    monkeypatch.setattr(Analyst, "warm", lambda analyst: None)
+    monkeypatch.setattr(Analyst, "warm", lambda analyst, after=0.0: None)
 
 
 @pytest.fixture

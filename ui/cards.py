@@ -12,6 +12,7 @@ from dynat_core.config import NORM_WORDS, describe_eps
 from dynat_core.history import History
 from dynat_core.runs import Run
 from dynat_core.views import strategy_style
+from dynat_core.views.base import styled
 from dynat_core.views.words import number, percent
 from ui.store import history, state_of
 from ui.words import NOT_CHECKED, ago, gradients_per_image, outcome, share, strategy_words
@@ -36,8 +37,18 @@ def color(strategy: str) -> str:
 
 def swatch(strategy: str) -> str:
     """A short line in the strategy's colour and dash."""
-    line = {"solid": "solid", "dash": "dashed"}.get(strategy_style(strategy)[2], "dotted")
-    return f'<i class="dynat-swatch" style="border-top:3px {line} {color(strategy)}"></i>'
+    light, dark, dash = strategy_style(strategy)
+    return _line((light, dark), dash)
+
+
+def swatches(runs: Sequence[Run]) -> list[str]:
+    """A short line for each of these runs as a picture of all of them draws it: no two alike."""
+    return [_line(s.color, s.dash) for s in styled([(run.id, run.config.strategy.name) for run in runs])]
+
+
+def _line(colors: tuple[str, str], dash: str) -> str:
+    line = {"solid": "solid", "dash": "dashed"}.get(dash, "dotted")
+    return f'<i class="dynat-swatch" style="border-top:3px {line} light-dark({colors[0]}, {colors[1]})"></i>'
 
 
 def sparkline(lines: Sequence[tuple[np.ndarray, str, str]], low: float, high: float, label: str) -> str:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from dynat_core.config import STRATEGY_WORDS
 from dynat_core.runs import Run
-from ui.cards import swatch
+from ui.cards import swatches
 from ui.link import carry
 from ui.store import history
 from ui.words import NOT_CHECKED, gradients_per_image, outcome, share
@@ -21,7 +21,7 @@ from ui.words import NOT_CHECKED, gradients_per_image, outcome, share
 def results_table(runs: list[Run]) -> None:
     """Best and last of each run: accuracies with intervals, and what they were attacked with. None stands alone."""
     rows = []
-    for run in runs:
+    for run, line in zip(runs, swatches(runs), strict=True):
         cost = gradients_per_image(history(run), run.config) or "no attack in training"
         which = ("best", "last") if run.result() else ("newest",)
         for name in which:
@@ -29,7 +29,7 @@ def results_table(runs: list[Run]) -> None:
             if found is None:
                 continue
             cells = (
-                f"{swatch(run.config.strategy.name)}{escape(run.title)}",
+                f"{line}{escape(run.title)}",
                 f"{name}, epoch {found['epoch']}",
                 share(found["clean"] * found["n"], found["n"]),
                 share(found["robust"] * found["n"], found["n"]),

@@ -114,6 +114,11 @@ def analyst(folder: str) -> Analyst:
     return Analyst(Path(folder))
 
 
+def warm_up() -> None:
+    """Have the helper ready by the time somebody asks, but not before the page is drawn."""
+    analyst(str(store().folder)).warm(after=4.0)
+
+
 def stamp(run: Run, epoch: int) -> str:
     """What an answer about a checkpoint depends on beside the question: its weights and the run's data."""
     weights = run.weights(epoch)
