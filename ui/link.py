@@ -17,6 +17,7 @@ from ui.scrubber import Report, read_report
 
 SETTLING = 1.0  # seconds after a write in which the query string may still be the old one
 _UNREAD = object()
+_FIRST = ("run", "epoch", "image", "step")
 
 
 def entered(screen: str) -> None:
@@ -28,10 +29,11 @@ def entered(screen: str) -> None:
 
 
 def remembered(screen: str) -> dict[str, str]:
-    """The query string that leads back to what `screen` last showed."""
+    """The query string that leads back to what `screen` last showed, what matters most first."""
     prefix = f"link.value.{screen}."
     values = {str(k).removeprefix(prefix): v for k, v in st.session_state.items() if str(k).startswith(prefix)}
-    return {name: value for name, value in values.items() if value is not None}
+    order = sorted(values, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    return {name: values[name] for name in order if values[name] is not None}
 
 
 class Link:
