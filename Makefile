@@ -108,4 +108,4 @@ browser: $(DEV)
 	@$(BIN)/python tools/install_browser.py
 
 clean: ## remove the virtual environments and what tools left behind; runs stay
-	rm -rf $(VENV) $(VIEW_VENV) static test-output .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VIEW_VENV) static/*.js test-output .pytest_cache .ruff_cache .hypothesis
