@@ -73,7 +73,7 @@ def test_the_loss_slice_shows_the_loss_at_the_points_it_says(run):
     assert arrays["loss"].shape == arrays["margin"].shape == (11, 11) and header["index"] == index
     model, _ = analyses._model({"store": str(run.folder.parent), "run": run.id, "epoch": 3})
     y = torch.tensor([one.label])
-    clean = torch.from_numpy(one.x)[None]
+    clean = torch.from_numpy(one.x.copy())[None]
     np.testing.assert_allclose(
         arrays["loss"][5, 5], cross_entropy(model(clean), y).item(), rtol=1e-4
     )  # the middle is the image

@@ -6,6 +6,7 @@ The cursor belongs to the person: data may change under it, and Python moves it 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -156,7 +157,7 @@ def _copy_plotly(target: Path) -> None:
     if spec is None or spec.origin is None:
         raise DynatError('The charts need the package plotly; run "make run" or install requirements-view.txt.')
     source = Path(spec.origin).parent / "package_data" / "plotly.min.js"
-    part = target.with_suffix(".part")
+    part = target.with_suffix(f".{os.getpid()}.part")  # two servers that start at once do not meet
     try:
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, part)
