@@ -64,10 +64,11 @@ def scrub(runs: list[Run], split: str, cursor: Cursor, form: Switched, kind: Swi
         form.heard(told("epochs", token))
         kind.heard(told("epochs", token))
         scene = drawn(runs, split, form.value, kind.value)
+        start = cursor.goto if cursor.goto is not None or moving else first_place(scene)
         follow = bool(moving) and cursor.goto is None
         with st.container(key="epochs-picture"):
             report = scrubber(
-                "epochs", scene, run=token, cursor=cursor.goto, live=bool(moving),
+                "epochs", scene, run=token, cursor=start, live=bool(moving),
                 follow=follow, jump=cursor.jump,
             )  # fmt: skip
         cursor.heard(report)
@@ -83,6 +84,11 @@ def drawn(runs: list[Run], split: str, form: str, kind: str) -> views.Scene:
     histories = [views.NamedHistory(names[run.id], history(run), run.config, run.state == "running") for run in runs]
     scene = views.epochs(histories, split, form, kind)
     return replace(scene, opens="Open in Trajectory" if split == "test" else "")
+
+
+def first_place(scene: views.Scene) -> int | None:
+    """Where the cursor opens: early, while strategies still differ, and with the rest of the way to scrub."""
+    return max(1, scene.last // 6) if scene.n > 1 else None
 
 
 def under_way(run: Run) -> None:

@@ -65,14 +65,17 @@ def choose_start(form: ConfigForm) -> None:
     st.session_state.setdefault(PRESET, FIRST)
 
     def chosen() -> None:
+        if st.session_state[PRESET] is None:  # taken away by hand: what is typed stays
+            return
         form.load(preset(st.session_state[PRESET]))
         st.session_state.pop(f"{SCREEN}.cloned", None)
         clone.write(None)
 
     names = [name for name in PRESETS if not teaching() or "digits" in name or name == FIRST]
     st.selectbox(
-        "Begin with a preset", names, key=PRESET, on_change=chosen, format_func=lambda n: f"{n}: {describe(n)}"
-    )
+        "Begin with a preset", names, index=None, key=PRESET, on_change=chosen, placeholder="none: the settings of a run",
+        format_func=lambda n: f"{n}: {describe(n)}",
+    )  # fmt: skip
     cloned = st.session_state.get(f"{SCREEN}.cloned")
     if cloned:
         st.caption(f"These are the settings of {cloned}; change what should be different.")
@@ -88,6 +91,7 @@ def take_clone(form: ConfigForm, id: str) -> None:
     title = f"{run.title}, changed"[:120] if run.config.name else None
     form.load(run.config.model_copy(update={"name": title}))
     st.session_state[f"{SCREEN}.cloned"] = run.title
+    st.session_state[PRESET] = None
 
 
 def whole_form(form: ConfigForm) -> None:

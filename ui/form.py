@@ -15,12 +15,23 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from dynat_core.config import Recording, RunConfig, Settings, Sgd, describe_eps, step_size, union_kinds
+from dynat_core.config import (
+    NORM_WORDS,
+    STRATEGY_WORDS,
+    Recording,
+    RunConfig,
+    Settings,
+    Sgd,
+    describe_eps,
+    step_size,
+    union_kinds,
+)
 from dynat_core.refusals import sentence
 
 UNIONS = ("data", "model", "threat", "strategy")
 GROUPS: dict[str, type[Settings]] = {"optimizer": Sgd, "recording": Recording}
 PIXEL_SIZES = ("eps", "alpha")  # shown as parts of 255 and echoed in both units
+WORDS = NORM_WORDS | STRATEGY_WORDS  # the other kinds are called by their names
 _CONSTANT = ("optimizer.name",)
 
 
@@ -104,8 +115,9 @@ class ConfigForm:
         key = self._widget(path)
         st.session_state.setdefault(key, self._draft[path])
         st.selectbox(
-            name, list(kinds), key=key, on_change=self._kind_changed, args=(name, path), label_visibility="collapsed"
-        )
+            name, list(kinds), key=key, on_change=self._kind_changed, args=(name, path), label_visibility="collapsed",
+            format_func=lambda kind: WORDS.get(str(kind), str(kind)),
+        )  # fmt: skip
         st.caption(first_line(kinds[st.session_state[key]]))
         self._below(path)
 

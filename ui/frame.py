@@ -44,7 +44,12 @@ _log = logging.getLogger("dynat")
 @contextmanager
 def page(title: str, question: str) -> Iterator[None]:
     """Set the page up, draw the menu and the screen's one question, and say errors of the body in one sentence."""
-    st.set_page_config(page_title=f"{title} - Dynat", page_icon="◐", layout="wide", initial_sidebar_state="collapsed")
+    st.set_page_config(
+        page_title=f"{title} - Dynat",
+        page_icon=str(ROOT / "ui" / "icon.svg"),
+        layout="wide",
+        initial_sidebar_state="collapsed",
+    )
     st.html(ROOT / "ui" / "theme.css")
     if teaching():
         st.html(ROOT / "ui" / "teach.css")

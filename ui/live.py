@@ -109,7 +109,8 @@ def log_button(run: Run) -> None:
     with st.popover("Log"):
         error = run.error() or {}
         text = "\n".join(filter(None, (run.log_tail(40), error.get("traceback"))))
-        st.code(text or "The log is empty.", language=None, height=320, width=680)
+        height = 320 if text.count("\n") > 12 else "content"
+        st.code(text or "The log is empty.", language=None, height=height, width=680)
 
 
 def interrupted_banner(screen: str, run: Run) -> None:
