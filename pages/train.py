@@ -73,7 +73,7 @@ def choose_start(form: ConfigForm) -> None:
 
     names = [name for name in PRESETS if not teaching() or "digits" in name or name == FIRST]
     st.selectbox(
-        "Begin with a preset", names, index=None, key=PRESET, on_change=chosen, placeholder="none: the settings of a run",
+        "Begin with a preset", names, index=None, key=PRESET, on_change=chosen, placeholder="settings of a run",
         format_func=lambda n: f"{n}: {describe(n)}",
     )  # fmt: skip
     cloned = st.session_state.get(f"{SCREEN}.cloned")
