@@ -115,7 +115,7 @@ def runs(arguments: argparse.Namespace) -> int:
         else:
             words = run.config.summary()
             if last := run.last_record():
-                words = f"epoch {last['epoch']} of {run.config.epochs}, {accuracies(last)}"
+                words = f"epoch {last['epoch']} of {run.config.epochs}, {accuracies(last, run.config.recording.steps)}"
             words += f": {run.problem}" if state == "failed" else ""
         print(f"{run.id:{width}}  {state:11}  {words}")
     return 0
