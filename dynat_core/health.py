@@ -58,17 +58,18 @@ def _not_a_number(history: History, config: RunConfig) -> Iterator[HealthNote]:
 
 
 def _chance_level(history: History, config: RunConfig) -> Iterator[HealthNote]:
-    """A network that has given up says the same of every image: loss ln(classes), accuracy 1 / classes."""
+    """A network that has given up says the same of every attacked image: loss ln(classes), accuracy 1 / classes."""
     classes = len(config.classes)
     chance = math.log(classes)
     at_chance = abs(history.column("test/loss") - chance) < NEAR_CHANCE * chance
-    at_chance &= history.column("test/clean_accuracy") < 2 / classes
+    at_chance &= history.column("test/robust_accuracy") < 1.5 / classes
     for first, last in _stretches(at_chance, least=2, start=1):
+        clean = history.column("test/clean_accuracy")[last]
         yield HealthNote(
             first,
             "chance level",
-            f"From epoch {first} to {last} the loss stays at ln {classes} = {chance:.2f}, chance level: "
-            "the network tells the classes apart no better than guessing.",
+            f"From epoch {first} to {last} the loss under attack stays at ln {classes} = {chance:.2f}, chance level: "
+            f"against PGD-{config.recording.steps} the network guesses (clean accuracy at the end {percent(clean)}).",
             "Make the start easier: a smaller eps, a lower learning rate, or Dynamic training with a larger c_max.",
         )
 

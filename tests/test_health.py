@@ -65,17 +65,17 @@ def test_a_loss_that_is_no_number_is_noted_at_its_first_epoch():
 
 
 def test_a_collapse_to_chance_is_noted_with_its_epochs():
-    loss, clean = column("test/loss"), column("test/clean_accuracy")
-    loss[5:12], clean[5:12] = math.log(10) + 0.01, 0.1
-    found = notes(run(test_loss=loss, test_clean_accuracy=clean), DYNAMIC)
-    assert [(n.kind, n.epoch) for n in found] == [("chance level", 5)]
-    assert "From epoch 5 to 11" in found[0].sentence and "ln 10 = 2.30" in found[0].sentence
+    loss, robust = column("test/loss"), column("test/robust_accuracy")
+    loss[1:12], robust[1:12] = math.log(10) + 0.01, 0.1
+    found = notes(run(test_loss=loss, test_robust_accuracy=robust), DYNAMIC)
+    assert [(n.kind, n.epoch) for n in found] == [("chance level", 1)]
+    assert "From epoch 1 to 11" in found[0].sentence and "ln 10 = 2.30" in found[0].sentence
 
 
 def test_one_epoch_at_chance_after_a_slow_start_is_no_collapse():
-    loss, clean = column("test/loss"), column("test/clean_accuracy")
-    loss[1], clean[1] = math.log(10), 0.1
-    assert kinds(run(test_loss=loss, test_clean_accuracy=clean)) == []
+    loss, robust = column("test/loss"), column("test/robust_accuracy")
+    loss[1], robust[1] = math.log(10), 0.1
+    assert kinds(run(test_loss=loss, test_robust_accuracy=robust)) == []
 
 
 def test_a_loss_at_ln_10_with_good_accuracy_is_no_collapse():
