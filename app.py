@@ -14,7 +14,7 @@ from ui.live import MOVING, STUCK, live_strip, stuck_cards
 from ui.reach import say_how_to_reach
 from ui.scrubber import scrubber
 from ui.store import curves, lost_between, runs, state_of, store, trajectory
-from ui.words import strategy_words
+from ui.words import plain, strategy_words
 
 SCREEN = screen_of("Overview")
 START = 4  # the step at which the picture opens: in the middle of the attack
@@ -55,7 +55,7 @@ def slope_picture(shown: list[Run]) -> None:
     cursor = Cursor(SCREEN, "step")
     problem = cursor.read(scene.n - 1)
     if problem:
-        st.info(problem)
+        st.info(plain(problem))
     with st.container(key="overview-picture"):
         start = START if cursor.goto is None else cursor.goto
         report = scrubber("overview", scene, run=",".join(kept), cursor=start, jump=cursor.jump)

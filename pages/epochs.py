@@ -16,7 +16,7 @@ from ui.link import Cursor, Switched, carry, choice, told
 from ui.live import MOVING, interrupted_banner
 from ui.scrubber import Report, scrubber
 from ui.store import health, history, state_of
-from ui.words import progress, waiting
+from ui.words import plain, progress, waiting
 
 SCREEN = screen_of("Epochs")
 EVERY = 1.5  # seconds between looks at a run that is under way
@@ -37,7 +37,7 @@ def main() -> None:
     last = max(len(history(run)) - 1 for run in runs)
     problem = cursor.read(None if any(state_of(run) in MOVING for run in runs) else last)
     if problem:
-        st.info(problem)
+        st.info(plain(problem))
     switches = Switched(SCREEN, "form", "form", FORMS), Switched(SCREEN, "view", "kind", KINDS)
     for switch in switches:
         switch.read()
@@ -95,7 +95,7 @@ def under_way(run: Run) -> None:
     """How far a run is, or what it waits for."""
     if run.running:
         done, words = progress(run.status(), run.config.epochs)
-        st.progress(done, text=f"{run.title.replace('[', '(').replace(']', ')')}: {words}")
+        st.progress(done, text=plain(f"{run.title}: {words}"))
     else:
         st.html(f'<p class="dynat-quiet">{escape(run.title)} is queued: {waiting(run, None)}.</p>')
 

@@ -20,7 +20,7 @@ from ui.link import Link, carry
 from ui.live import live_strip, start, stuck_cards
 from ui.paths import look_at_helper, tab
 from ui.store import analyst, store, warm_up
-from ui.words import duration
+from ui.words import duration, plain
 
 SCREEN = screen_of("Train")
 FIRST = "quick"
@@ -61,7 +61,7 @@ def choose_start(form: ConfigForm) -> None:
             st.session_state[PRESET] = named.value
             form.load(preset(named.value))
         else:
-            st.error(f"There is no preset called {named.value[:40]!r}; the list below has them all.")
+            st.error(plain(f"There is no preset called {named.value[:40]!r}; the list below has them all."))
     st.session_state.setdefault(PRESET, FIRST)
 
     def chosen() -> None:
@@ -78,7 +78,7 @@ def choose_start(form: ConfigForm) -> None:
     )  # fmt: skip
     cloned = st.session_state.get(f"{SCREEN}.cloned")
     if cloned:
-        st.caption(f"These are the settings of {cloned}; change what should be different.")
+        st.caption(plain(f"These are the settings of {cloned}; change what should be different."))
 
 
 def take_clone(form: ConfigForm, id: str) -> None:
@@ -86,7 +86,7 @@ def take_clone(form: ConfigForm, id: str) -> None:
     try:
         run = store().open(id)
     except RunError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     title = f"{run.title}, changed"[:120] if run.config.name else None
     form.load(run.config.model_copy(update={"name": title}))
@@ -143,7 +143,7 @@ def launch(form: ConfigForm) -> None:
         wrong = len(form.problems)
         st.html(f'<h4 class="dynat-head">{wrong} setting{"s" * (wrong != 1)} to correct</h4>')
         for sentence in form.problems.values():
-            st.error(sentence)
+            st.error(plain(sentence))
     else:
         st.html('<h4 class="dynat-head">This run</h4>')
         st.text(config.summary())
@@ -196,7 +196,7 @@ def estimate(form: ConfigForm, config: RunConfig) -> None:
         return
     answer = measured(asked)
     if answer.value is None:
-        st.error(answer.error or "The probe gave no answer; ask again.")
+        st.error(plain(answer.error or "The probe gave no answer; ask again."))
         st.session_state.pop(key, None)
         return
     with st.container(key="estimate"):

@@ -39,6 +39,7 @@ from ui.paths import (
 )
 from ui.scrubber import Report, scrubber
 from ui.store import curves, lost_between, runs, samples, store, warm_up
+from ui.words import plain
 
 SCREEN = screen_of("Trajectory")
 START = 4
@@ -109,9 +110,9 @@ def choose_models(
     for id in unknown:
         try:
             store().open(id)
-            st.error(f"{id} has no checkpoint or recorded path yet; choose another run.")
+            st.error(plain(f"{id} has no checkpoint or recorded path yet; choose another run."))
         except RunError as error:
-            st.error(str(error))
+            st.error(plain(error))
     asked = [id for id in dict.fromkeys(asked[:2]) if id in known] or default_models(known)
     names = titles(list(known.values()))
     first, when, second = places
@@ -168,7 +169,8 @@ def choose_epoch(run: Run, link: Link) -> int:
     text = link.value
     if text is not None and (not text.isascii() or not text.isdecimal() or int(text[:6]) not in there):
         kept = ", ".join(map(str, there)) if len(there) <= 12 else f"{there[0]} to {there[-1]}"
-        st.info(f"There is no checkpoint or recorded path of {run.title} at epoch {text[:20]}; there is {kept}.")
+        missing = f"There is no checkpoint or recorded path of {run.title} at epoch {text[:20]}"
+        st.info(plain(f"{missing}; there is {kept}."))
         text = None
     st.session_state[key] = int(text[:6]) if text is not None else last_of(run)
     best = (run.last_record() or {}).get("best_epoch")
@@ -185,7 +187,7 @@ def choose_attack(run: Run, link: Link) -> Attack:
     try:
         attack = read_attack(link.value, run)
     except ConfigError as error:
-        st.error(str(error))
+        st.error(plain(error))
         attack = recorded_attack(run)
     threat = run.config.threat
     place = f"eps {threat.eps:g}, {NORM_WORDS[threat.norm]}, inside the pixel box"
@@ -211,7 +213,7 @@ def edit_attack(run: Run, attack: Attack, link: Link) -> None:
             try:
                 new = read_attack(f"{steps},{alpha.strip()},{loss},{start}", run)
             except ConfigError as error:
-                st.error(str(error))
+                st.error(plain(error))
             else:
                 link.write(None if new == recorded_attack(run) else new.text())
                 st.rerun()
@@ -230,14 +232,15 @@ def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]
         table = samples(run, epochs[0])
     except RunError as error:
         table = None
-        st.caption(str(error))
+        st.caption(plain(error))
     index = asked_image(run, link.value, table)
     if index is None:
         index = default_image(chosen, epochs)
     images = [index]
     if table is not None:
         images = image_table(table, read_pick(links["pick"].value), index, lambda i: link.write(str(i)))
-        st.caption(f"As recorded at epoch {epochs[0]} of {run.title}, under PGD-{run.config.recording.steps}.")
+        attack = f"PGD-{run.config.recording.steps}"
+        st.caption(plain(f"As recorded at epoch {epochs[0]} of {run.title}, under {attack}."))
     typed = st.number_input(
         "image number", 0, SHAPES[run.config.data.name][1] - 1, index, key=f"{SCREEN}.number.{index}"
     )
@@ -259,7 +262,7 @@ def asked_image(run: Run, text: str | None, table: pd.DataFrame | None) -> int |
         known = f"it has {run.config.test_size:,} of them, and the table lists them"
     if number >= 0 and there:
         return number
-    st.info(f"There is no test image {text[:20]} in this run; {known}.")
+    st.info(plain(f"There is no test image {text[:20]} in this run; {known}."))
     return None
 
 
@@ -282,7 +285,7 @@ def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
     cursor = Cursor(SCREEN, "step")
     problem = cursor.read(shown.attack.steps)
     if problem:
-        st.info(problem)
+        st.info(plain(problem))
 
     form = Switched(SCREEN, "form", "form", FORMS)
     form.read()
@@ -334,7 +337,7 @@ def look(shown: Shown) -> tuple[list[Trajectory], Mapping[str, Any] | None]:
     surface = answers.pop("slice", None)
     found |= {slot: as_trajectory(answer) for slot, answer in answers.items()}
     if surface is not None and surface.error:
-        st.info(surface.error)
+        st.info(plain(surface.error))
     return [found[slot] for slot in ("path", "beside") if slot in found], surface.value[
         1
     ] if surface and surface.value else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from html import unescape
@@ -19,6 +20,7 @@ from tests.stores import make_demos
 from ui import link, store
 from ui.images import Pick, read_pick
 from ui.link import remembered
+from ui.words import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREENS = {
@@ -213,7 +215,7 @@ def test_a_deep_link_opens_image_step_and_models(folder):
 )  # fmt: skip
 def test_what_the_query_string_cannot_mean_is_one_sentence_and_the_screen_stands(folder, screen, query, sentence):
     app = show(screen, **query)
-    boxes = [*errors(app), *(box.value for box in app.info)]
+    boxes = [re.sub(r"\\(.)", r"\1", box) for box in (*errors(app), *(box.value for box in app.info))]
     assert [box for box in boxes if sentence in box], boxes
     assert len(boxes) == 1
     if screen != "train":
@@ -357,6 +359,18 @@ def test_names_of_people_are_shown_as_text(folder):
     for screen in ("overview", "epochs"):
         app = show(screen)
         assert not any("<img" in str(html.body) for html in app.get("html"))
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("![x](http://far.away/x.png)", r"\!\[x\](http\://far.away/x.png)"),
+        ("# a *b* :red[c] <i>", r"\# a \*b\* \:red\[c\] \<i\>"),
+        ("run `pip install -r a_b.txt`", "run `pip install -r a_b.txt`"),
+    ],
+)
+def test_what_was_typed_makes_no_link_picture_or_heading(text, shown):
+    assert plain(text) == shown
 
 
 def test_teacher_mode_hides_what_experts_need(folder):

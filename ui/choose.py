@@ -10,6 +10,7 @@ from dynat_core.errors import RunError
 from dynat_core.runs import Run
 from ui.link import Link
 from ui.store import runs, store
+from ui.words import plain
 
 DEMO_PAIR = ("demo-digits-dynamic", "demo-digits-standard")
 DEMO_TRIO = (*DEMO_PAIR, "demo-digits-unsecured")
@@ -54,7 +55,7 @@ def _asked(text: str | None, known: dict[str, Run], most: int) -> list[str]:
         try:
             found.append(store().open(id).id)
         except RunError as error:
-            st.error(str(error))
+            st.error(plain(error))
     return [id for id in found if id in known] or default_runs(known)
 
 

@@ -15,7 +15,7 @@ from dynat_core.runs import Run
 from ui.cards import swatches
 from ui.link import carry
 from ui.store import history
-from ui.words import NOT_CHECKED, gradients_per_image, outcome, share
+from ui.words import NOT_CHECKED, gradients_per_image, outcome, plain, share
 
 
 def results_table(runs: list[Run]) -> None:
@@ -50,7 +50,7 @@ def results_table(runs: list[Run]) -> None:
 
 def about_run(run: Run) -> None:
     """Everything needed to train the same again, and the buttons that keep the data."""
-    with st.expander(f"Reproduce and keep: {run.title}", icon=":material/replay:"):
+    with st.expander(plain(f"Reproduce and keep: {run.title}"), icon=":material/replay:"):
         left, right = st.columns([3, 2])
         with left:
             st.caption("This command line trains the same again:")

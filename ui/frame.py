@@ -20,6 +20,7 @@ from dynat_core.errors import DynatError
 from dynat_core.jobs import worker_state
 from ui.link import carry, entered, remembered
 from ui.store import store
+from ui.words import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 MENU = {
@@ -66,7 +67,7 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except DynatError as error:
-        st.error(str(error))
+        st.error(plain(error))
     except Exception as error:
         _log.exception("a screen failed")
         what = f"This screen met an error of its own ({type(error).__name__})"

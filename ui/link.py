@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from ui.scrubber import Report, read_report
+from ui.words import plain
 
 SETTLING = 1.0  # seconds after a write in which the query string may still be the old one
 _UNREAD = object()
@@ -80,7 +81,7 @@ def choice(screen: str, name: str, label: str, options: dict[str, str], **how: A
     if link.arrived() or key not in st.session_state:
         st.session_state[key] = link.value if link.value in options else default
         if link.value is not None and link.value not in options:
-            st.error(f"There is no {name} called {link.value[:40]!r}; there is {', '.join(options)}.")
+            st.error(plain(f"There is no {name} called {link.value[:40]!r}; there is {', '.join(options)}."))
 
     def changed() -> None:
         link.write(None if st.session_state[key] == default else st.session_state[key])

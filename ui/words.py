@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,17 @@ from dynat_core.views.epochs import gradients
 from dynat_core.views.words import number, percent, wilson
 
 NOT_CHECKED = "not yet checked"
+
+
+def plain(text: object) -> str:
+    """Text for a place that reads markdown, so that what somebody typed makes no link, picture or heading.
+
+    Words between backticks stay code, where nothing else has a meaning.
+    """
+    parts = str(text).split("`")
+    return "`".join(
+        re.sub(r"([\\*_\[\]!<>$~#:])", r"\\\1", part) if k % 2 == 0 else part for k, part in enumerate(parts)
+    )
 
 
 def share(correct: float, n: float) -> str:
