@@ -92,6 +92,11 @@ class Run:
         return self.state == "running"
 
     @property
+    def stopping(self) -> bool:
+        """Whether it still runs though somebody asked for its end."""
+        return self._job.stop_requested and self.running
+
+    @property
     def problem(self) -> str | None:
         """One sentence for a run that is broken, failed or interrupted; None for others."""
         state = self.state

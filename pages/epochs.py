@@ -13,10 +13,10 @@ from ui.choose import choose_runs, titles
 from ui.details import about_run, results_table
 from ui.frame import live, page, screen_of, teaching
 from ui.link import Cursor, Switched, carry, choice, told
-from ui.live import MOVING, interrupted_banner
+from ui.live import MOVING, interrupted_banner, moving_line
 from ui.scrubber import Report, scrubber
 from ui.store import health, history, state_of
-from ui.words import plain, progress, waiting
+from ui.words import plain
 
 SCREEN = screen_of("Epochs")
 EVERY = 1.5  # seconds between looks at a run that is under way
@@ -59,7 +59,7 @@ def scrub(runs: list[Run], split: str, cursor: Cursor, form: Switched, kind: Swi
             st.rerun()  # banners and results depend on the states, and polling ends with the last run
         for run in runs:
             if run.id in moving:
-                under_way(run)
+                moving_line(SCREEN, run)
         token = ",".join(run.id for run in runs)
         form.heard(told("epochs", token))
         kind.heard(told("epochs", token))
@@ -89,15 +89,6 @@ def drawn(runs: list[Run], split: str, form: str, kind: str) -> views.Scene:
 def first_place(scene: views.Scene) -> int | None:
     """Where the cursor opens: early, while strategies still differ, and with the rest of the way to scrub."""
     return max(1, scene.last // 6) if scene.n > 1 else None
-
-
-def under_way(run: Run) -> None:
-    """How far a run is, or what it waits for."""
-    if run.running:
-        done, words = progress(run.status(), run.config.epochs)
-        st.progress(done, text=plain(f"{run.title}: {words}"))
-    else:
-        st.html(f'<p class="dynat-quiet">{escape(run.title)} is queued: {waiting(run, None)}.</p>')
 
 
 def open_in_trajectory(runs: list[Run], report: Report) -> None:

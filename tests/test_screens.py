@@ -348,7 +348,11 @@ def test_a_queued_run_has_empty_axes_and_says_what_it_waits_for(folder):
     RunStore(folder).create(preset("quick"), "waiting")
     store.look_again()
     app = show("epochs", run="waiting")
-    assert "waiting is queued: next in the queue" in said(app)
+    assert "no worker is there to take it" in said(app)
+    assert [button.label for button in app.button if button.key and "waiting" in button.key][:2] == [
+        "Start now",
+        "Stop",
+    ]
     assert scene(app)["n"] == 0 and scene(app)["empty"]
 
 

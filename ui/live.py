@@ -34,7 +34,7 @@ def live_strip(screen: str) -> None:
             st.html('<p class="dynat-quiet">No run is under way.</p>')
         running = next((run for run in now if run.running), None)
         for run in now:
-            _moving_line(screen, run, running)
+            moving_line(screen, run, running)
 
     strip()
 
@@ -44,13 +44,14 @@ def _moving() -> list[Run]:
     return sorted(found, key=lambda run: (not run.running, run.created))
 
 
-def _moving_line(screen: str, run: Run, running: Run | None) -> None:
+def moving_line(screen: str, run: Run, running: Run | None = None) -> None:
+    """How far a run is or what it waits for, with [Stop]; `running` is the run that works meanwhile."""
     with st.container(key=f"{screen}-moving-{run.id}", horizontal=True, vertical_alignment="center", gap="small"):
         name = f"{swatch(run.config.strategy.name)}<b>{escape(run.title)}</b>"
         st.html(f'<span class="dynat-line">{state_badge(run)} {name}</span>', width="content")
         if run.running:
             done, words = progress(run.status(), run.config.epochs)
-            if (run.folder / "stop").exists():
+            if run.stopping:
                 words = "stopping at the next batch, with a checkpoint"
             st.progress(done, text=words)
         else:
@@ -61,7 +62,7 @@ def _moving_line(screen: str, run: Run, running: Run | None) -> None:
                 st.button(
                     "Start now", key=f"{screen}-start-{run.id}", on_click=_resume, args=(run,), disabled=view_only()
                 )
-        if run.running and st.button("Watch", key=f"{screen}-watch-{run.id}"):
+        if run.running and screen != "epochs" and st.button("Watch", key=f"{screen}-watch-{run.id}"):
             st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
         st.button("Stop", key=f"{screen}-stop-{run.id}", on_click=_stop, args=(run,))
 
