@@ -107,7 +107,7 @@ def health_notes(runs: list[Run], cursor: Cursor) -> None:
     for run in runs:
         for note in health(run):
             key = f"{run.id}-{note.kind}-{note.epoch}"
-            with st.container(key=f"note-{key}", horizontal=True, vertical_alignment="center", gap="small"):
+            with st.container(key=f"note-{key}", horizontal=True, vertical_alignment="center", gap="small", wrap=False):
                 what = f"<b>{escape(run.title)}: {escape(note.kind)}.</b>"
                 said = f"{what} {escape(note.sentence)} <i>{escape(note.advice)}</i>"
                 st.html(f'<p class="dynat-note">{said}</p>', width="stretch")
