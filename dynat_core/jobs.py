@@ -238,7 +238,13 @@ def stop_workers(store: Path | str) -> None:
 def child_environment(store: Path) -> dict[str, str]:
     """The environment of a worker or job process: the same store, and this very package whatever its folder.
 
-    Compute threads sleep while they wait for each other: spinning, two of them on two busy cores took ten times as long.
+    return {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **os.environ,
+        "DYNAT_STORE": str(store),
+        "PYTHONPATH": path,
+        "PYTHONUNBUFFERED": "1",
+    }
     """
     package = str(Path(__file__).resolve().parent.parent)
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
