@@ -238,13 +238,7 @@ def stop_workers(store: Path | str) -> None:
 def child_environment(store: Path) -> dict[str, str]:
     """The environment of a worker or job process: the same store, and this very package whatever its folder.
 
-    return {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-        "DYNAT_STORE": str(store),
-        "PYTHONPATH": path,
-        "PYTHONUNBUFFERED": "1",
-    }
+    Compute threads sleep while they wait for each other: spinning, two on two busy cores took ten times as long.
     """
     package = str(Path(__file__).resolve().parent.parent)
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
