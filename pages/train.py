@@ -165,8 +165,9 @@ def launch(form: ConfigForm) -> None:
         if st.button("Watch it", width="stretch"):
             st.switch_page("pages/epochs.py", query_params=carry(run=begun))
     if config is not None and not teaching():
-        with st.expander("The same from the command line"):
-            st.code(command(config), language="bash", wrap_lines=True)
+        box = st.expander("The same from the command line", key=f"{SCREEN}.command", on_change="rerun")
+        if box.open:
+            box.code(command(config), language="bash", wrap_lines=True)
 
 
 def launched(config: RunConfig) -> None:

@@ -49,20 +49,27 @@ def results_table(runs: list[Run]) -> None:
 
 
 def about_run(run: Run) -> None:
-    """Everything needed to train the same again, and the buttons that keep the data."""
-    with st.expander(plain(f"Reproduce and keep: {run.title}"), icon=":material/replay:"):
-        left, right = st.columns([3, 2])
-        with left:
-            st.caption("This command line trains the same again:")
-            st.code(run.rerun_command(), language="bash", wrap_lines=True)
-            st.html(_facts(run))
-        with right:
-            st.json(json.loads(run.config.to_json()), expanded=1)
-        with st.container(horizontal=True, gap="small"):
-            if st.button("Clone and edit", key=f"clone-{run.id}"):
-                st.switch_page("pages/train.py", query_params=carry(clone=run.id))
-            keep("Records (CSV)", lambda: records_csv(run), f"{run.id}-epochs.csv", "text/csv")
-            keep("Settings (JSON)", lambda: run.config.to_json(indent=1), f"{run.id}.json", "application/json")
+    """Everything needed to train the same again, and the buttons that keep the data; drawn when it is opened."""
+    title = plain(f"Reproduce and keep: {run.title}")
+    box = st.expander(title, icon=":material/replay:", key=f"about-{run.id}", on_change="rerun")
+    if box.open:
+        with box:
+            _about(run)
+
+
+def _about(run: Run) -> None:
+    left, right = st.columns([3, 2])
+    with left:
+        st.caption("This command line trains the same again:")
+        st.code(run.rerun_command(), language="bash", wrap_lines=True)
+        st.html(_facts(run))
+    with right:
+        st.json(json.loads(run.config.to_json()), expanded=1)
+    with st.container(horizontal=True, gap="small"):
+        if st.button("Clone and edit", key=f"clone-{run.id}"):
+            st.switch_page("pages/train.py", query_params=carry(clone=run.id))
+        keep("Records (CSV)", lambda: records_csv(run), f"{run.id}-epochs.csv", "text/csv")
+        keep("Settings (JSON)", lambda: run.config.to_json(indent=1), f"{run.id}.json", "application/json")
 
 
 def keep(words: str, data: Callable[[], str], name: str, kind: str) -> None:
@@ -80,7 +87,8 @@ def _facts(run: Run) -> str:
     if starts:
         last = starts[-1]
         versions = ", ".join(f"{name} {version}" for name, version in (last.get("versions") or {}).items())
-        device = f"{last.get('device_name') or last.get('device')}, {last.get('threads')} threads"
+        threads = last.get("threads")
+        device = f"{last.get('device_name') or last.get('device')}, {threads} thread{'s' * (threads != 1)}"
         lines += [
             ("versions", versions),
             ("device", device),
