@@ -97,9 +97,29 @@ class DataSettings(Settings):
     )
     test_size: int | None = Field(default=None, ge=1, description="test images used; all if empty")
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(training images, validation included, test images) there are."""
+        return SHAPES[self.__dict__["name"]][:2]  # every kind has its own literal name
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return SHAPES[self.__dict__["name"]][2]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+        return SHAPES[self.__dict__["name"]][3]
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return self.__dict__["name"]
+
     @model_validator(mode="after")
     def _fits(self) -> DataSettings:
-        have_train, have_test, _, _ = SHAPES[self.__dict__["name"]]  # every kind has its own literal name
+        have_train, have_test = self.counts
         left = have_train - self.validation_size
         if left < 1:
             raise ValueError(f"validation_size must be below {have_train:,}, the number of training images")
@@ -142,7 +162,45 @@ class Cifar10(DataSettings):
     )
 
 
-Data = Annotated[Digits | Mnist | FashionMnist | Cifar10, Field(discriminator="name")]
+class OwnData(Settings):
+    """Images that somebody brought: models are measured on them, none is trained here.
+
+    A collection is a file of the data folder; it is empty where the images were handed over in a program.
+    """
+
+    name: Literal["own"] = "own"
+    collection: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,79})?$", description="its name")
+    channels: int = Field(default=1, ge=1, le=64, description="channels of an image")
+    height: int = Field(default=1, ge=1, le=4096, description="rows of an image")
+    width: int = Field(default=1, ge=1, le=4096, description="columns of an image")
+    images: int = Field(default=1, ge=1, description="how many images there are")
+    class_names: tuple[str, ...] = Field(default=(), max_length=10_000, description="names of the classes")
+    validation_size: Literal[0] = 0
+    train_size: Literal[0] = 0
+    test_size: int | None = Field(default=None, ge=1, description="images used; all if empty")
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(0, images): all of them are test images."""
+        return 0, self.images
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return self.channels, self.height, self.width
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+        return self.class_names
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return self.collection or "images of one's own"
+
+
+Data = Annotated[Digits | Mnist | FashionMnist | Cifar10 | OwnData, Field(discriminator="name")]
 
 SHAPES: dict[str, tuple[int, int, tuple[int, int, int], tuple[str, ...]]] = {
     # training images, test images, (channels, height, width), class names
@@ -203,7 +261,32 @@ class WideResNet(Settings):
         return depth
 
 
-Model = Annotated[DigitsCNN | MnistCNN | Cifar10CNN | PreActResNet18 | WideResNet, Field(discriminator="name")]
+class Imported(Settings):
+    """A network brought in from a file: weights for an architecture that is known here, or a program that PyTorch
+    saved."""
+
+    name: Literal["imported"] = "imported"
+    architecture: str = Field(
+        default="", max_length=80, description="the known network that the weights fit; empty for a program"
+    )
+    program: Literal["", "torchscript", "export"] = Field(
+        default="", description="the file is a whole program: TorchScript or torch.export"
+    )
+    normalisation: str = Field(
+        default="none", max_length=40, description="what is done to the pixels first: a convention by its name"
+    )
+
+
+class Custom(Settings):
+    """A network that lives in somebody's own program: what it computed is recorded, its weights are not."""
+
+    name: Literal["custom"] = "custom"
+    words: str = Field(default="", max_length=200, description="what it is")
+
+
+Model = Annotated[
+    DigitsCNN | MnistCNN | Cifar10CNN | PreActResNet18 | WideResNet | Imported | Custom, Field(discriminator="name")
+]
 
 
 # ---------------------------------------------------------------------------------------------------------- threats
@@ -274,7 +357,13 @@ class Dynamic(AttackedStrategy):
         return max(self.c_max - t * self.c_max / self.T_control, 0.0)
 
 
-Strategy = Annotated[Unsecured | Standard | Dynamic, Field(discriminator="name")]
+class Elsewhere(Settings):
+    """Trained elsewhere: how is not known here."""
+
+    name: Literal["elsewhere"] = "elsewhere"
+
+
+Strategy = Annotated[Unsecured | Standard | Dynamic | Elsewhere, Field(discriminator="name")]
 
 
 # -------------------------------------------------------------------------------------------- optimiser, recording
@@ -351,7 +440,7 @@ class RunConfig(Settings):
     seed: int = Field(
         default=0, ge=0, le=2**31 - 1, description="decides start weights, order, augmentation and attack starts"
     )
-    epochs: int = Field(default=30, ge=1, le=10_000, description="passes over the training images")
+    epochs: int = Field(default=30, ge=0, le=10_000, description="passes over the training images")
     data: Data = Field(default_factory=Digits, description="data set")
     model: Model = Field(default_factory=DigitsCNN, description="network")
     threat: Threat = Field(default_factory=lambda: Linf(eps=0.15), description="what the attack may change")
@@ -373,6 +462,8 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
+        if self.epochs < 1 and self.trains_here:
+            raise ValueError(f"epochs must be 1 or more (got {self.epochs})")
         if isinstance(self.strategy, Dynamic) and self.strategy.T_control > self.epochs:
             raise ValueError(f"strategy.T_control must be at most epochs ({self.strategy.T_control} > {self.epochs})")
         wanted = _NEEDS.get(self.model.name)
@@ -385,24 +476,33 @@ class RunConfig(Settings):
     # -- what follows from the settings
 
     @property
+    def trains_here(self) -> bool:
+        """Whether these settings say how to train; else the network comes from elsewhere and is only measured."""
+        return not (
+            isinstance(self.strategy, Elsewhere)
+            or isinstance(self.model, Imported | Custom)
+            or isinstance(self.data, OwnData)
+        )
+
+    @property
     def train_size(self) -> int:
         """Training images used."""
-        return self.data.train_size or SHAPES[self.data.name][0] - self.data.validation_size
+        return self.data.train_size or self.data.counts[0] - self.data.validation_size
 
     @property
     def test_size(self) -> int:
         """Test images used."""
-        return self.data.test_size or SHAPES[self.data.name][1]
+        return self.data.test_size or self.data.counts[1]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
-        return SHAPES[self.data.name][2]
+        return self.data.shape
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in label order."""
-        return SHAPES[self.data.name][3]
+        return self.data.classes
 
     @property
     def alpha(self) -> float | None:
@@ -424,7 +524,8 @@ class RunConfig(Settings):
     def summary(self) -> str:
         """The run in a few words."""
         strategy = STRATEGY_WORDS[self.strategy.name]
-        return f"{strategy} on {self.data.name}, eps {describe_eps(self.threat.eps)}, {self.epochs} epochs"
+        length = f", {self.epochs} epochs" if self.trains_here else ""
+        return f"{strategy} on {self.data.words}, eps {describe_eps(self.threat.eps)}{length}"
 
     # -- text in, text out
 
@@ -446,7 +547,8 @@ class RunConfig(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(sentence(error, cls, _UNIONS, {"optimizer": Sgd, "recording": Recording})) from error
+            kinds = {field: union_kinds(field) for field in _UNIONS}
+            raise ConfigError(sentence(error, cls, kinds, {"optimizer": Sgd, "recording": Recording})) from error
 
     def with_values(self, changes: Mapping[str, Any]) -> RunConfig:
         """A copy with dotted keys changed, `{"strategy.c_max": "0.1"}`; text is read as JSON where it is JSON.
@@ -461,25 +563,35 @@ class RunConfig(Settings):
 
 
 NORM_WORDS = {"linf": "L-inf", "l2": "L2"}
-STRATEGY_WORDS = {"unsecured": "Unsecured", "standard": "Standard", "dynamic": "Dynamic"}
+STRATEGY_WORDS = {
+    "unsecured": "Unsecured",
+    "standard": "Standard",
+    "dynamic": "Dynamic",
+    "elsewhere": "Trained elsewhere",
+}
 _TAGS = {"name", "norm"}
 _UNIONS: dict[str, tuple[str, dict[str, type[Settings]]]] = {
-    "data": ("name", {"digits": Digits, "mnist": Mnist, "fashion-mnist": FashionMnist, "cifar10": Cifar10}),
+    "data": ("name", {"digits": Digits, "mnist": Mnist, "fashion-mnist": FashionMnist, "cifar10": Cifar10,
+                      "own": OwnData}),
     "model": ("name", {"digits-cnn": DigitsCNN, "mnist-cnn": MnistCNN, "cifar10-cnn": Cifar10CNN,
-                       "preact-resnet18": PreActResNet18, "wide-resnet": WideResNet}),
+                       "preact-resnet18": PreActResNet18, "wide-resnet": WideResNet, "imported": Imported,
+                       "custom": Custom}),
     "threat": ("norm", {"linf": Linf, "l2": L2}),
-    "strategy": ("name", {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic}),
+    "strategy": ("name", {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic, "elsewhere": Elsewhere}),
 }  # fmt: skip
+_MEASURED_ONLY = {"own", "imported", "custom", "elsewhere"}  # kinds that say nothing about how to train
 
 
 def get_model_names() -> list[str]:
-    """The registered names of networks."""
-    return list(_UNIONS["model"][1])
+    """The registered names of networks that can be trained."""
+    return list(union_kinds("model")[1])
 
 
 def union_kinds(field: str) -> tuple[str, dict[str, type[Settings]]]:
-    """(tag, {value of the tag: settings class}) of a union field: data, model, threat or strategy."""
-    return _UNIONS[field]
+    """(tag, {value of the tag: settings class}) of a union field (data, model, threat, strategy): what training may
+    choose."""
+    tag, kinds = _UNIONS[field]
+    return tag, {name: kind for name, kind in kinds.items() if name not in _MEASURED_ONLY}
 
 
 def _read(value: Any) -> Any:

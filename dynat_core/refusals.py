@@ -86,6 +86,7 @@ def _siblings(loc: tuple[int | str, ...], root: type[BaseModel], unions: Unions,
 
 def _short(value: Any) -> str:
     text = json.dumps(value, default=str) if not isinstance(value, str) else value
+    text = text if text.isprintable() else ascii(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -58,6 +58,7 @@ class Run:
         self._job = Job(folder)
         self._config: RunConfig | None = None
         self._broken = broken
+        self.kind = "training"  # or "imported" or "external", see RunStore.create
         self.created = _changed(folder)
         if broken:
             return
@@ -65,6 +66,7 @@ class Run:
             request = _read_request(folder)
             self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
             self._config = RunConfig.build(request["config"])
+            self.kind = str(request.get("kind") or "training")
         except (RunError, ConfigError) as error:
             known = isinstance(error, RunError)
             self._broken = str(error) if known else f"The settings of {self.id} are not valid: {error}"
@@ -106,12 +108,19 @@ class Run:
             return (self._job.error() or {}).get("error")
         if state != "interrupted":
             return None
+        if self.kind == "external":
+            return self._broke_off()
         with suppress(OSError):  # the folder may just have been deleted
             if shutil.disk_usage(self.folder).free < _FULL_BELOW:
                 return f"The disk that holds {self.folder} is full: free some space and resume; no record is lost."
+        return f"The worker stopped {self._left_at()}; resume to go on from there."
+
+    def _left_at(self) -> str:
         last = self.last_record()
-        where = f"after epoch {last['epoch']}" if last else "before its first record"
-        return f"The worker stopped {where}; resume to go on from there."
+        return f"after epoch {last['epoch']}" if last else "before its first record"
+
+    def _broke_off(self) -> str:
+        return f"The program that records it ended {self._left_at()}; log_run on the same folder goes on."
 
     @property
     def title(self) -> str:
@@ -128,11 +137,11 @@ class Run:
     @property
     def position_in_queue(self) -> int | None:
         """How many runs come first (0: next); None if it does not wait."""
-        if self.state not in UNFINISHED:
+        if self.state not in UNFINISHED or self.kind == "external":
             return None
         from dynat_core.runs import RunStore
 
-        runs = [run for run in RunStore(self.folder.parent).list() if run.id != self.id]
+        runs = [run for run in RunStore(self.folder.parent).list() if run.id != self.id and run.kind != "external"]
         mine = (self.created, self.id)
         return sum(run.running or (run.state in UNFINISHED and (run.created, run.id) < mine) for run in runs)
 
@@ -190,6 +199,8 @@ class Run:
         state = self.state
         if state in ("finished", "broken"):
             raise RunError(f"{self.id} is {state}; there is nothing to resume.")
+        if self.kind == "external":
+            raise RunError(f"{self.id} is recorded by a program of one's own; start that program again.")
         self._job.allow()
 
     # -- what it recorded

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,38 +45,46 @@ class RunStore:
             raise RunError(run.problem)
         return run
 
-    def create(self, config: RunConfig, id: str | None = None) -> Run:
+    def create(
+        self,
+        config: RunConfig,
+        id: str | None = None,
+        *,
+        kind: str = "training",
+        files: Mapping[str, bytes] | None = None,
+    ) -> Run:
         """Put a new run into the queue: the folder appears whole or not at all.
 
-        Raises RunError if `id` is taken or no name for a folder, JobError where the store cannot be written.
+        kind: "training"; "imported", a network from a file, which is measured once; "external", recorded by a program
+        of one's own and never queued. files: what the folder holds from the start, path below it -> content.
+        Raises RunError if `id` is taken or no name for a folder, or if settings of this kind cannot be trained;
+        JobError where the store cannot be written.
         """
+        if kind == "training" and not config.trains_here:
+            raise RunError("These settings are about a network from elsewhere: it can be measured, not trained here.")
         if id is not None and not _ID.fullmatch(id):
             raise RunError(f"{shown(id)} cannot name a run: use letters, digits, dots, hyphens and underscores.")
         created = datetime.now(UTC)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             while True:
-                name = id or f"{created:%Y-%m-%d}-{config.strategy.name}-{config.data.name}-{secrets.token_hex(2)}"
-                if self._appear(name, config, created):
+                what = config.strategy.name if kind == "training" else kind
+                name = id or f"{created:%Y-%m-%d}-{what}-{config.data.name}-{secrets.token_hex(2)}"
+                if self._appear(name, _request(name, kind, config, created), files or {}):
                     return Run(self.folder / name)
                 if id is not None:
                     raise RunError(f"There already is a run called {id}; choose another name, or delete that one.")
 
-    def _appear(self, name: str, config: RunConfig, created: datetime) -> bool:
+    def _appear(self, name: str, request: bytes, files: Mapping[str, bytes]) -> bool:
         """Make the folder under a hidden name and rename it; False if the name is taken."""
-        request = {
-            "format": FORMAT,
-            "id": name,
-            "created": created.isoformat(timespec="microseconds"),
-            "kind": "training",
-            "config": config.model_dump(mode="json"),
-        }
         if os.path.lexists(self.folder / name):
             return False
         hidden = self.folder / f".new-{secrets.token_hex(8)}"
         hidden.mkdir()
         try:
-            replace_file(hidden / "run.json", json.dumps(request, indent=1, allow_nan=False).encode())
+            for path, content in {**files, "run.json": request}.items():
+                (hidden / path).parent.mkdir(parents=True, exist_ok=True)
+                replace_file(hidden / path, content)
             hidden.rename(self.folder / name)
         except OSError:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -94,6 +102,18 @@ class RunStore:
         except OSError as error:
             reason = f"cannot be read ({error.strerror})"
             raise RunError(f"The run store {self.folder} {reason}; name another in DYNAT_STORE.") from error
+
+
+def _request(id: str, kind: str, config: RunConfig, created: datetime) -> bytes:
+    """What run.json holds."""
+    request = {
+        "format": FORMAT,
+        "id": id,
+        "created": created.isoformat(timespec="microseconds"),
+        "kind": kind,
+        "config": config.model_dump(mode="json"),
+    }
+    return json.dumps(request, indent=1, allow_nan=False).encode()
 
 
 def _checked(folder: Path, link: bool, store: Path) -> Run:

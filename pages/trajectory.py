@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from dynat_core import views
-from dynat_core.config import NORM_WORDS, SHAPES
+from dynat_core.config import NORM_WORDS
 from dynat_core.errors import ConfigError, RunError
 from dynat_core.runs import Run
 from dynat_core.trajectories import Trajectory
@@ -242,7 +242,7 @@ def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]
         attack = f"PGD-{run.config.recording.steps}"
         st.caption(plain(f"As recorded at epoch {epochs[0]} of {run.title}, under {attack}."))
     typed = st.number_input(
-        "image number", 0, SHAPES[run.config.data.name][1] - 1, index, key=f"{SCREEN}.number.{index}"
+        "image number", 0, run.config.data.counts[1] - 1, index, key=f"{SCREEN}.number.{index}"
     )
     if typed != index:
         link.write(str(typed))
