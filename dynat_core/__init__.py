@@ -17,6 +17,7 @@ _PLACES = {
     "pgd": "attacks",
     "cw": "attacks",
     "diagnose": "diagnosis",
+    "log_run": "own_training",
     "RunConfig": "config",
     "RunStore": "runs",
 }

@@ -85,9 +85,9 @@ def load(settings: Data) -> DataSet:
     test = Split(*_tensors(test_images, test_labels), torch.arange(len(test_labels)), levels)
     held_out, rest = _stratified(everything, settings.validation_size)
     return DataSet(
-        train=_first(rest, settings.train_size),
+        train=part_of(rest, settings.train_size),
         validation=held_out,
-        test=_first(test, settings.test_size),
+        test=part_of(test, settings.test_size),
         fingerprint=digest.hexdigest(),
     )
 
@@ -134,7 +134,7 @@ def _stratified(split: Split, size: int) -> tuple[Split, Split]:
     return split[torch.from_numpy(np.sort(chosen))], split[torch.from_numpy(np.sort(rest))]
 
 
-def _first(split: Split, size: int | None) -> Split:
+def part_of(split: Split, size: int | None) -> Split:
     """`size` images with classes in proportion; all of them if `size` is None."""
     return split if size is None or size == len(split) else _stratified(split, size)[0]
 

@@ -36,6 +36,11 @@ def ball_of(threat: Threat, x: Tensor) -> Ball:
     return Ball(x, threat.eps, threat.norm)
 
 
+def described(model: nn.Module) -> str:
+    """A network in words: `Net, 9,850 parameters`."""
+    return f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters"[:200]
+
+
 def batches(n: int, size: int = BATCH) -> Iterator[slice]:
     """Slices of at most `size` that cover range(n)."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
@@ -69,8 +74,8 @@ def measures(ball: Ball, attacked: Attacked, y: Tensor) -> dict[str, Tensor]:
 
 KINDS = {
     "index": "int32",
-    "label": "int8",
-    "predicted": "int8",
+    "label": "int16",
+    "predicted": "int16",
     "clean_correct": "bool",
     "steps": "int16",
     "gradients": "int16",

@@ -44,7 +44,9 @@ class Again(Measured):
 
     kind: Literal["again"] = "again"
     after: str = Field(description="the check that it goes on from")
-    action: Literal["more steps", "smaller steps", "random search"] = Field(description="what is done differently")
+    action: Literal["more steps", "smaller steps", "more restarts", "random search"] = Field(
+        description="what is done differently"
+    )
 
 
 class Ladder(Measured):

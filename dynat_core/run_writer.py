@@ -56,6 +56,13 @@ class RunWriter:
         self._prune()
         return state
 
+    def go_on(self) -> None:
+        """Keep every whole epoch, cut off what is torn, and go on after them: for a run that a program records."""
+        records = whole_epochs(self._lines(EPOCHS))
+        self.recorded = len(records) - 1
+        self.best = records[-1].get("best_epoch") if records else None
+        self._cut(self.recorded)
+
     def start(self, entry: Mapping[str, Any]) -> None:
         """Append one line about this start: versions, device, threads, data hash, commit."""
         path = self.folder / "starts.jsonl"
@@ -70,14 +77,16 @@ class RunWriter:
         samples: pd.DataFrame,
         counts: Mapping[str, list[int]],
         probes: Trajectories | None,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor] | None,
     ) -> None:
-        """Record one epoch; it counts from the moment its line is in epochs.jsonl."""
+        """Record one epoch; it counts from the moment its line is in epochs.jsonl. Weights that are None are not
+        written: they are there, or are nobody's."""
         epoch = record["epoch"]
         self._write("samples", epoch, tables.samples_to_bytes(samples))
         if probes is not None and len(probes):
             self._write("probes", epoch, tables.paths_to_parquet(probes))
-        self._write("weights", epoch, _tensors_to_bytes(weights))
+        if weights is not None:
+            self._write("weights", epoch, _tensors_to_bytes(weights))
         append_line(self.folder / HISTOGRAMS, {"version": histograms.VERSION, "epoch": epoch, **counts})
         append_line(self.folder / EPOCHS, {key: _finite(value) for key, value in record.items()})
         self.recorded, self.best = epoch, record.get("best_epoch")
@@ -146,6 +155,8 @@ class RunWriter:
         for name in (HISTOGRAMS, EPOCHS):
             self._cut_lines(self.folder / name, lambda record: record.get("epoch", last + 1) <= last)
         for kind, ending in ENDINGS.items():
+            if kind == "weights" and self.run.kind == "imported":
+                continue  # they were there first
             for path in (self.folder / kind).glob("*" + ending):
                 if not path.stem.isdigit() or int(path.stem) > last:
                     path.unlink()

@@ -89,7 +89,7 @@ class Supervisor:
         """Runs to do, oldest first."""
         waiting: list[Run] = []
         for run in self.store.list(skip=self._finished):
-            state = run.state
+            state = "finished" if run.kind == "external" else run.state  # a program of its own records that one
             if state in UNFINISHED:
                 if run.id not in self._hopeless or self._hopeless[run.id] != _stamp(run.folder):  # resuming touches it
                     waiting.append(run)

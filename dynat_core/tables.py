@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _TYPES = {
     "index": "int32",
     "split": "string",
-    "label": "int8",
-    "predicted": "int8",
+    "label": "int16",
+    "predicted": "int16",
     "steps": "int16",
     "gradients": "int16",
     "steps_to_fool": "int16",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from dynat_core.statistics import wilson
 
@@ -209,6 +210,7 @@ class Verdict:
     """The lights together, with the robust accuracy they are about.
 
     warnings: what the checks before the attack found and nobody overrode. overridden: names of findings that were.
+    so_far: how much has been looked at, while it is not finished.
     """
 
     lights: tuple[Light, ...]
@@ -216,11 +218,17 @@ class Verdict:
     n: int
     warnings: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
+    so_far: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything has been measured."""
+        return not self.so_far
 
     @property
     def ok(self) -> bool:
-        """Whether no light found a problem."""
-        return all(light.ok for light in self.lights) and not self.warnings
+        """Whether everything has been measured and no light found a problem."""
+        return all(light.ok for light in self.lights) and not self.warnings and self.finished
 
     @property
     def sentence(self) -> str:
@@ -231,8 +239,17 @@ class Verdict:
         over = f" Overridden: {', '.join(self.overridden)}." if self.overridden else ""
         if self.ok:
             return f"{accuracy}: no problem found by these checks. {BEST}{over}"
+        found = [light.sentence for light in self.lights if light.state == "insufficient"]
+        if not self.finished:
+            seen = " ".join([*found, *self.warnings])
+            return f"{accuracy} so far ({self.so_far}), an upper bound. {seen or 'No problem found yet.'}{over}"
         why = " ".join([light.sentence for light in self.lights if not light.ok] + list(self.warnings))
         return f"{accuracy} is an upper bound: insufficient, because {why[:1].lower() + why[1:]}{over}"
+
+
+def not_yet(name: str, question: str, n: int) -> Light:
+    """A light that has not been measured so far."""
+    return Light(name, question, "cannot tell", None, None, n, "margin", "Not measured yet.")
 
 
 def stall(rho: np.ndarray, gradient_l1: np.ndarray) -> np.ndarray:
@@ -253,3 +270,47 @@ def stall(rho: np.ndarray, gradient_l1: np.ndarray) -> np.ndarray:
 
 def _indices(mask: np.ndarray) -> tuple[int, ...]:
     return tuple(int(k) for k in np.flatnonzero(mask))
+
+
+@dataclass(frozen=True)
+class NextAction:
+    """What to run next: on which images (numbers as in the table), and in words."""
+
+    action: Literal["more steps", "smaller steps", "more restarts", "random search"]
+    images: tuple[int, ...]
+    words: str
+
+
+def next_actions(samples: pd.DataFrame, lights: Mapping[str, bool]) -> list[NextAction]:
+    """What would show more, the most promising first. samples: a check's table. lights: name -> whether it is ok.
+
+    Nothing where no light complains and every surviving image is converged.
+    """
+    standing = samples[samples["robust_correct"].to_numpy(dtype=bool)]
+
+    def those(advice: str) -> tuple[int, ...]:
+        return tuple(int(k) for k in standing["index"][standing["advice"] == advice])
+
+    everyone = tuple(int(k) for k in standing["index"])
+    actions = [
+        NextAction("more steps", some, f"Four times the steps on {_images(some)} still climbing when the steps ran out")
+        for some in [those("more steps")]
+    ]
+    actions += [
+        NextAction("smaller steps", some, f"Steps down to eps/256 on {_images(some)} that go to and fro without rising")
+        for some in [those("smaller steps")]
+    ]
+    masked_ones = those("masked") or (() if lights.get("masked", True) else everyone)
+    actions.append(
+        NextAction(
+            "random search", masked_ones, f"A search without gradients, four times as long, on {_images(masked_ones)}"
+        )
+    )
+    if not lights.get("restarts", True):
+        actions.append(NextAction("more restarts", everyone, f"Four times the restarts on {_images(everyone)}"))
+    found = [action for action in actions if action.images]
+    return sorted(found, key=lambda a: (a.action == "random search" and lights.get("masked", True), -len(a.images)))
+
+
+def _images(some: tuple[int, ...]) -> str:
+    return f"the {len(some)} images" if len(some) != 1 else "the one image"

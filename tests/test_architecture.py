@@ -20,7 +20,8 @@ HEAVY = {
     f"dynat_core.{name}"
     for name in (
         "threat", "fosc", "attacks", "frozen", "models", "data", "devices", "strategies", "optimizers", "trainer",
-        "evaluate", "analyses", "preflight", "diagnosis",
+        "evaluate", "analyses", "preflight", "diagnosis", "siege", "own_training",
+        "measured_epoch", "next_action", "loading", "measurements",
     )
 }  # fmt: skip
 COMPUTING = {"torch", "torchvision", "sklearn", "scipy"}
@@ -55,12 +56,13 @@ MAY_IMPORT = {
 PURE = {
     "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
     "dynat_core.strategies", "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
-    "dynat_core.preflight", "dynat_core.verdict", "dynat_core.diagnosis", "dynat_core.records",
+    "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
+    "dynat_core.measured_epoch", "dynat_core.diagnosis", "dynat_core.records",
     "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
     "dynat_core.config", "dynat_core.presets",
 }  # fmt: skip
 FOLDERS_AND_PROCESSES = {
-    "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.jobs", "dynat_core.worker",
+    "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.evaluations", "dynat_core.jobs", "dynat_core.worker",
     "dynat_core.supervisor", "dynat_core.follow", "dynat_core.doctor", "dynat_core.analyst", "dynat_core.helper",
     "dynat_core.__main__",
 }  # fmt: skip
