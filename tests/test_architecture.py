@@ -60,6 +60,8 @@ PURE = {
     "dynat_core.measured_epoch", "dynat_core.diagnosis", "dynat_core.records",
     "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
     "dynat_core.config", "dynat_core.presets",
+    "dynat_core.theory.minimax", "dynat_core.theory.concavity", "dynat_core.theory.logistic",
+    "dynat_core.theory.entropy", "dynat_core.theory.adversarial_sgd",
 }  # fmt: skip
 FOLDERS_AND_PROCESSES = {
     "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.evaluations", "dynat_core.jobs", "dynat_core.worker",

@@ -9,6 +9,8 @@ The moves, each a dict with `kind`, and where given `series`, `color` (token), `
   dot    at (cursor, `arr` (n,))
   level  a horizontal line at the threshold slider's c; not part of a still
   trail  through the points `arr` (n, 2) up to the cursor, the dots growing with the step
+  curve  through the points `arr` (n, points, 2) of that position; NaN breaks it
+  spot   at the point `arr` (n, 2)
 """
 
 from __future__ import annotations
@@ -146,6 +148,22 @@ def _trail(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) ->
     return [line, *(_circle(x, y, 2.5 + 4.5 * k / last, move) for k, (x, y) in enumerate(points))]
 
 
+def _curve(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> list[dict[str, Any]]:
+    path, pen = "", "M"
+    for x, y in arrays[move["arr"]][i].tolist():
+        if np.isnan(x) or np.isnan(y):
+            pen = "M"
+        else:
+            path, pen = f"{path}{pen}{x},{y}", "L"
+    line = {"color": move["color"], "width": move.get("width", 2.2), "dash": move.get("dash", "solid")}
+    return [{"type": "path", "path": path, "line": line, **_axes(move)}] if path else []
+
+
+def _spot(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> list[dict[str, Any]]:
+    x, y = arrays[move["arr"]][i].tolist()
+    return [] if np.isnan(x) or np.isnan(y) else [_circle(x, y, 5, move)]
+
+
 def _level(move: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> list[dict[str, Any]]:
     return []
 
@@ -164,4 +182,14 @@ def _circle(x: float, y: float, radius: float, move: Mapping[str, Any]) -> dict[
     }
 
 
-_DRAW = {"bars": _bars, "ecdf": _ecdf, "rule": _rule, "tick": _tick, "dot": _dot, "trail": _trail, "level": _level}
+_DRAW = {
+    "bars": _bars,
+    "ecdf": _ecdf,
+    "rule": _rule,
+    "tick": _tick,
+    "dot": _dot,
+    "trail": _trail,
+    "curve": _curve,
+    "spot": _spot,
+    "level": _level,
+}

@@ -32,11 +32,11 @@ function buildMarks(layer, view) {
   const brush = svg("rect", {class: "dy-brush"}, inside);
   const marks = view.moves.map(move => {
     const color = `var(--dy-${move.color.slice(1)})`, line = {stroke: color, fill: "none", "stroke-dasharray": DASH[move.dash ?? "solid"]};
-    const group = svg("g", {}, move.kind === "dot" || move.kind === "trail" ? outside : inside), mark = {move, group};
-    if (move.kind === "dot") mark.dot = svg("circle", {r: 5, fill: color, class: "dy-dot"}, group);
+    const group = svg("g", {}, ["dot", "trail", "spot"].includes(move.kind) ? outside : inside), mark = {move, group};
+    if (move.kind === "dot" || move.kind === "spot") mark.dot = svg("circle", {r: 5, fill: color, class: "dy-dot"}, group);
     else if (["rule", "tick", "level"].includes(move.kind))
       mark.line = svg("line", {...line, "stroke-width": move.kind === "tick" ? 3 : move.width ?? 1.4, ...(move.kind === "tick" ? {"stroke-dasharray": "none"} : {})}, group);
-    else mark.path = svg("path", {...line, "stroke-width": move.kind === "bars" ? 1.6 : 2.2, "stroke-linejoin": "round",
+    else mark.path = svg("path", {...line, "stroke-width": move.kind === "bars" ? 1.6 : move.width ?? 2.2, "stroke-linejoin": "round",
       ...(move.kind === "bars" ? {fill: color, "fill-opacity": 0.24} : {})}, group);
     if (move.kind === "trail") mark.dots = svg("g", {fill: color, class: "dy-dot"}, group);
     if (move.kind === "bars" || move.label) mark.text = svg("text", {class: "dy-mark-text", fill: color}, move.label ? outside : inside);
@@ -126,6 +126,22 @@ const DRAW = {
       if (k <= S.i) d += `${k ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
     });
     path.setAttribute("d", d);
+  },
+  curve(S, {move, path}, f) {
+    const points = row(S.scene.arrays[move.arr], S.i);
+    let d = "", pen = "M";
+    for (let k = 0; k < points.length; k += 2) {
+      const x = points[k], y = points[k + 1];
+      if (Number.isNaN(x) || Number.isNaN(y)) { pen = "M"; continue; }
+      d += `${pen}${f.x(x).toFixed(1)} ${f.y(y).toFixed(1)}`;
+      pen = "L";
+    }
+    path.setAttribute("d", d);
+  },
+  spot(S, {move, dot}, f) {
+    const [x, y] = row(S.scene.arrays[move.arr], S.i), off = Number.isNaN(x) || Number.isNaN(y);
+    dot.style.display = off ? "none" : "";
+    if (!off) { dot.setAttribute("cx", f.x(x)); dot.setAttribute("cy", f.y(y)); }
   },
   level(S, {move, line, text}, f) {                                        // the threshold slider's c, drawn across a curve
     const y = S.level?.form === move.form ? f.y(move.log ? Math.log10(S.level.c) : S.level.c) : NaN;

@@ -1,0 +1,219 @@
+"""The theorem screen: Theorem 1's bound beside what is measured where every constant is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynat_core.theory.concavity import Measured
+from dynat_core.theory.minimax import MinMax, own_bound, paper_bound
+from dynat_core.views.base import SPARE, Note, Scene, Series, View, Words
+from dynat_core.views.decades import decades, laid, power
+from dynat_core.views.figures import axis, band, layout, line
+from dynat_core.views.words import number, percent
+
+PAPER, OWN, WORST, EARLY = range(4)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was computed: for each error of the attack, (T's, deltas) of means and of half 95 % intervals."""
+
+    problem: MinMax
+    horizons: Sequence[int]
+    deltas: Sequence[float]
+    early: tuple[np.ndarray, np.ndarray]
+    worst: tuple[np.ndarray, np.ndarray]
+
+
+# Colours of no training strategy: these are bounds and measurements.
+SERIES = (
+    Series("the paper's bound", SPARE[2][:2], SPARE[2][2]),
+    Series("the same argument, no slack", SPARE[0][:2], SPARE[0][2]),
+    Series("measured, worst error with FOSC ≤ δ", SPARE[1][:2], SPARE[1][2]),
+    Series("measured, attack stopped at δ", SPARE[3][:2], SPARE[3][2]),
+)
+
+
+def theorem(study: Study, horizon: int, relu: Measured) -> Scene:
+    """Return the scene; its cursor is delta. horizon: the T of the right picture, one of the study's."""
+    views = [
+        _against_steps(study, horizon),
+        _against_delta(study, horizon),
+        _curvature(study.problem, relu, len(study.deltas)),
+    ]
+    n = len(study.deltas)
+    words = [Words([[sentence] for sentence in _sentences(study, horizon)])]
+    labels = [f"δ {number(d)}" for d in study.deltas]
+    return Scene(n, "δ level", views, SERIES, words, labels, n - 1, switches=(), blocks={"": 12})
+
+
+# ----------------------------------------------------------------------------------------------------- the two plots
+
+
+def _curves(study: Study, place: int) -> dict[int, np.ndarray]:
+    """Series -> values (T's,) at the delta number `place`; the paper's bound only where it is stated."""
+    t, delta = np.asarray(study.horizons, dtype=np.float64), study.deltas[place]
+    stated = np.where(t >= study.problem.valid_from, paper_bound(study.problem, t, delta), np.nan)
+    own = own_bound(study.problem, t, delta)
+    return {PAPER: stated, OWN: own, WORST: study.worst[0][:, place], EARLY: study.early[0][:, place]}
+
+
+def _against_steps(study: Study, horizon: int) -> View:
+    """Bound and measurement against T, moving with delta; a horizontal line is the part that more steps cannot mend."""
+    t = np.asarray(study.horizons, dtype=np.float64)
+    every = [_curves(study, k) for k in range(len(study.deltas))]
+    arrays: dict[str, np.ndarray] = {}
+    moves: list[dict[str, Any]] = []
+    for k, series in enumerate(SERIES):
+        points = np.stack([np.stack([np.log2(t), laid(curves[k])], axis=-1) for curves in every])
+        arrays[f"steps-{k}"] = points.astype(np.float32)
+        look = {"color": f"@s{k}", "dash": series.dash, "series": k, "width": 2.6}
+        moves.append({"kind": "curve", "arr": f"steps-{k}", **look})
+    floor = np.array([study.problem.b**2 * d / study.problem.mu for d in study.deltas])
+    ends = np.log2(t[[0, -1]])
+    arrays["steps-floor"] = np.stack(
+        [np.stack([ends, np.repeat(laid([f]), 2)], axis=-1) for f in floor], dtype=np.float32
+    )
+    moves.append({"kind": "curve", "arr": "steps-floor", "color": "@muted", "dash": "dot", "width": 1.2})
+    values = [np.concatenate(list(curves.values())) for curves in every]
+    below = [np.array([float(np.nanmin(np.concatenate(values))) / 1.6])]
+    across = axis("training steps T (logarithmic)", (-0.2, ends[1] + 0.2), fixedrange=True, showgrid=False)
+    across |= {
+        "tickmode": "array",
+        "tickvals": np.log2(t).tolist()[::2],
+        "ticktext": [f"{h}" for h in t.astype(int)[::2]],
+    }
+    frame = layout(across, decades("mean ‖∇L_S(θ)‖² over the run", [*values, *below]), left=62)
+    frame["shapes"] = [_upright(np.log2(horizon), "@muted", "solid"), *_first_valid(study.problem, t)]
+    note = Note([f"dotted: L_tx² δ / μ = {number(f)}, the part that more steps do not mend" for f in floor])
+    return View(
+        "steps", "Does the bound hold, and how close is it?", 7, 330, notes=[note],
+        fig={"data": [], "layout": frame}, moves=moves, arrays=arrays, colors=_colors(),
+    )  # fmt: skip
+
+
+def _against_delta(study: Study, horizon: int) -> View:
+    """The same at one T, against the allowed FOSC delta; the cursor runs along it."""
+    at = list(study.horizons).index(horizon)
+    curves = [_curves(study, k) for k in range(len(study.deltas))]
+    places = list(range(len(study.deltas)))
+    data: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
+    moves: list[dict[str, Any]] = [{"kind": "rule", "color": "@ink"}]
+    notes = []
+    for k, (_, (mean, half)) in {WORST: ("worst", study.worst), EARLY: ("early", study.early)}.items():
+        low, high = laid(np.maximum(mean[at] - half[at], 1e-12)), laid(mean[at] + half[at])
+        data += [part | {"meta": k} for part in band(places, low.tolist(), high.tolist(), f"@s{k}")]
+    values = []
+    for k, series in enumerate(SERIES):
+        column = np.array([c[k][at] for c in curves])
+        values.append(column)
+        positions = laid(column)
+        drawn = [None if np.isnan(v) else float(v) for v in positions]
+        data.append(line(places, drawn, f"@s{k}", series.dash, 2.4, meta=k))
+        arrays[f"delta-{k}"] = positions.astype(np.float32)
+        moves.append({"kind": "dot", "arr": f"delta-{k}", "color": f"@s{k}", "series": k})
+        notes.append(Note([number(v) for v in column], k))
+    shown = [k for k, d in enumerate(study.deltas) if d == 0 or abs(np.log10(d) - round(np.log10(d))) < 1e-9]
+    ticks = ["0" if study.deltas[k] == 0 else power(round(np.log10(study.deltas[k]))) for k in shown]
+    across = axis(
+        "δ, the FOSC every attacked example is below", (-0.5, len(places) - 0.5), fixedrange=True, showgrid=False
+    )
+    across |= {"tickmode": "array", "tickvals": shown, "ticktext": ticks}
+    frame = layout(across, decades("mean ‖∇L_S(θ)‖² over the run", values), left=62)
+    return View(
+        "delta", f"What does an unfinished attack cost after {horizon:,} steps?", 5, 330, notes=notes, seek=True,
+        fig={"data": data, "layout": frame}, moves=moves, arrays=arrays, colors=_colors(),
+    )  # fmt: skip
+
+
+def _first_valid(problem: MinMax, t: np.ndarray) -> list[dict[str, Any]]:
+    """A rule at T = L Delta / sigma^2, from which on the paper's form is stated."""
+    at = problem.valid_from
+    return [_upright(float(np.log2(at)), "@s0", "dot")] if t[0] < at < t[-1] else []
+
+
+def _upright(x: float, color: str, dash: str) -> dict[str, Any]:
+    look = {"color": color, "width": 1, "dash": dash}
+    return {"type": "line", "x0": float(x), "x1": float(x), "y0": 0, "y1": 1, "yref": "y domain", "line": look}
+
+
+def _colors() -> dict[str, tuple[str, str]]:
+    return {f"s{k}": s.color for k, s in enumerate(SERIES)}
+
+
+# ------------------------------------------------------------------------------------------ the assumption that fails
+
+_UNIT = 1.0  # curvature up to about here is laid out evenly, more of it logarithmically
+_EDGES = np.linspace(-np.arcsinh(1e4 / _UNIT), np.arcsinh(1e4 / _UNIT), 46)
+
+
+def _curvature(problem: MinMax, relu: Measured, n: int) -> View:
+    """How the loss bends along segments in the ball of a ReLU network: within one linear region, and across kinks."""
+    middles = (_EDGES[:-1] + _EDGES[1:]) / 2
+    places = np.arcsinh(np.where(np.abs(relu.curvature) < 1e-6, 0.0, relu.curvature) / _UNIT)
+    data = []
+    for k, (name, which) in enumerate((("within", relu.within), ("across", ~relu.within))):
+        share = np.histogram(np.clip(places[which], _EDGES[0], _EDGES[-1]), _EDGES)[0] / len(places)
+        pattern = {"shape": "" if k == 0 else "/", "fgcolor": "@ink", "size": 5, "solidity": 0.25}
+        marker = {"color": "@s3/0.55" if k == 0 else "@s0/0.5", "line": {"width": 0}, "pattern": pattern}
+        data.append({"type": "bar", "x": middles.tolist(), "y": share.round(5).tolist(), "marker": marker,
+                     "width": float(_EDGES[1] - _EDGES[0]), "name": name, "hoverinfo": "skip"})  # fmt: skip
+    marks = [-1e4, -100, -1, 0, 1, 100, 1e4]
+    across = axis(
+        "curvature of the loss along a segment (nats per squared pixel)", (_EDGES[0], _EDGES[-1]), fixedrange=True
+    )
+    across |= {"tickmode": "array", "tickvals": np.arcsinh(np.array(marks) / _UNIT).tolist(), "showgrid": False,
+               "ticktext": ["−10⁴", "−100", "−1", "0", "1", "100", "10⁴"]}  # fmt: skip
+    frame = layout(
+        across, axis("share of segments", None, fixedrange=True, tickformat=".0%", nticks=5, rangemode="tozero")
+    )
+    frame |= {"barmode": "stack", "bargap": 0}
+    needed = float(np.arcsinh(-problem.mu / _UNIT))
+    frame["shapes"] = [_upright(needed, "@ink", "dash")]
+    frame["annotations"] = [
+        _said(needed, "Theorem 1 needs<br>all of it left of −μ", "right"),
+        _said(float(_EDGES[-3]), _shares(relu), "right"),
+    ]
+    note = Note(["plain: the segment stays in one linear region, hatched: it crosses a kink"] * n)
+    return View(
+        "curvature", "Which assumption fails on a ReLU network, and by how much?", 12, 220, notes=[note],
+        fig={"data": data, "layout": frame}, colors=_colors(),
+    )  # fmt: skip
+
+
+def _shares(relu: Measured) -> str:
+    concave, inside = relu.curvature < -1e-6, relu.within
+    return (
+        f"concave: {percent(concave.mean())} of all segments;<br>"
+        f"{percent(concave[inside].mean() if inside.any() else np.nan)} of those within one region"
+    )
+
+
+def _said(x: float, text: str, side: str) -> dict[str, Any]:
+    return {"text": text, "x": x, "y": 0.98, "yref": "y domain", "xanchor": side, "yanchor": "top", "showarrow": False,
+            "align": side, "xshift": -6, "font": {"size": 12, "color": "@ink"}}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------- words
+
+
+def _sentences(study: Study, horizon: int) -> list[str]:
+    at, p = list(study.horizons).index(horizon), study.problem
+    lines = []
+    for k, delta in enumerate(study.deltas):
+        curves = _curves(study, k)
+        paper, own, worst, early = (float(curves[name][at]) for name in (PAPER, OWN, WORST, EARLY))
+        if np.isnan(paper):
+            stated = f"the paper's bound is stated from T = {number(p.valid_from)} on"
+        else:
+            stated = f"the paper's bound is {number(paper)}, {number(paper / worst)} times the worst measured"
+        lines.append(
+            f"δ = {number(delta)}, T = {horizon:,}: measured {number(worst)} with the worst error and {number(early)} "
+            f"with an attack that stops early; {stated}; without slack it is {number(own)}."
+        )
+    return lines

@@ -1,0 +1,98 @@
+"""Theorem: the paper's bound with each term live, where every constant in it is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from dynat_core.theory import concavity, minimax
+from dynat_core.views import theorem as picture
+from ui.frame import page, screen_of
+from ui.link import Cursor
+from ui.scrubber import scrubber
+from ui.theory import explained, setting
+from ui.words import plain
+
+SCREEN = screen_of("Theorem")
+HORIZONS = [2**k for k in range(12)]
+DELTAS = [0.0, *(float(d) for d in np.logspace(-3, 1, 17))]
+FORMULA = r"""\begin{gathered}\frac1T\sum_{t<T}\mathbb E\,\|\nabla L_S(\theta_t)\|^2
+\;\le\; 4\sigma\sqrt{\frac{L\Delta}{T}}
++ \frac{5L_{\theta x}^2\,\delta}{\mu}\\ L=\frac{L_{\theta x}L_{x\theta}}{\mu}+L_{\theta\theta}\end{gathered}"""
+WHERE = (
+    "The problem drawn: f(θ, x) = ½‖θ‖² + ⟨θ, x⟩ − ½μ‖x − xᵢ‖² with two weights, |x − xᵢ| ≤ eps in each coordinate; "
+    "L_tt = L_tx = L_xt = 1, Δ = L_S(θ₀) − min L_S, step min(1/L, √(Δ/(Lσ²T))). δ bounds the FOSC of every inner "
+    "solution, because μ‖z − z*‖² ≤ FOSC(z)."
+)
+SHOWS = (
+    "On a problem that meets every assumption the bound holds, and how loose it is; the worst error that FOSC ≤ δ "
+    "allows puts a floor under training that more steps do not remove, an attack that only stops early does not here."
+)
+NOT = (
+    "Anything about a network: a ReLU network breaks the second assumption, as the lowest picture measures on a small "
+    "one trained here, so there the theorem is no guarantee."
+)
+CAUTIONS = (
+    "ReLU networks are piecewise linear in x and cross-entropy is convex in the logits, so strong concavity cannot "
+    "hold inside a linear region.",
+    "δ bounds ALL examples used, so the theorem gives no reason for a falling threshold c_t: that part of Dynamic "
+    "training is empirical.",
+    "The constants are loose: the same argument gives 3σ√(LΔ/T) + 1·L_tx²δ/μ, and the 4σ form needs T ≥ LΔ/σ² "
+    "(dotted upright line); before that it is not drawn, since it need not hold.",
+)
+SOURCE = (
+    'Wang, Ma, Bailey, Yi, Zhou and Gu, "On the Convergence and Robustness of Adversarial Training" (ICML 2019, '
+    "arXiv 2112.08304), Theorem 1. The problem, the second bound and the measurements are this program's own."
+)
+
+
+def main() -> None:
+    """Ask, compute, draw."""
+    asked = st.columns(5, gap="medium")
+    with asked[0]:
+        horizon = setting(SCREEN, "T", "T, training steps", HORIZONS, 1024, "The T of the picture on the right")
+    with asked[1]:
+        mu = setting(SCREEN, "mu", "μ, concavity", (0.25, 0.5, 1, 2, 4), 1, "How strongly concave the inner problem is")
+    with asked[2]:
+        sigma = setting(
+            SCREEN, "sigma", "σ, gradient noise", (0.25, 0.5, 1, 2), 1, "Standard deviation of the gradient"
+        )
+    with asked[3]:
+        eps = setting(SCREEN, "eps", "eps, attack radius", (0.1, 0.3, 1, 3), 1, "The attack's reach in each coordinate")
+    with asked[4]:
+        pixels = setting(
+            SCREEN,
+            "ball",
+            "eps on the network",
+            (0.02, 0.05, 0.1, 0.2),
+            0.05,
+            "Radius of the balls in which the network's curvature is measured; the picture is 1 pixel wide",
+        )
+    cursor = Cursor(SCREEN, "delta")
+    problem = cursor.read(len(DELTAS) - 1)
+    if problem:
+        st.info(plain(problem))
+    scene = picture.theorem(study(mu, sigma, eps), int(horizon), relu(pixels))
+    with st.container(key="theorem-picture"):
+        start = cursor.goto if cursor.goto is not None else 13
+        cursor.heard(scrubber("theorem", scene, run="theorem", cursor=start, jump=cursor.jump))
+    explained(FORMULA, WHERE, SHOWS, NOT, CAUTIONS, SOURCE)
+
+
+@st.cache_data(show_spinner=False, max_entries=200)
+def study(mu: float, sigma: float, eps: float) -> picture.Study:
+    """Every run of the problem with these constants."""
+    p = minimax.MinMax(mu=mu, noise=sigma, eps=eps)
+    early, worst = (minimax.mean_squared_gradients(p, attack, HORIZONS, DELTAS) for attack in (p.early, p.lowest))
+    return picture.Study(p, HORIZONS, DELTAS, early, worst)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def relu(eps: float) -> concavity.Measured:
+    """Curvatures on a small ReLU network, trained here on the Learn screen's moons."""
+    x, y = concavity.moons()
+    return concavity.measure(concavity.trained(x, y, epochs=120), x, y, eps)
+
+
+with page("Theorem", "Theorem 1: what does an unfinished attack cost training, and when does the bound apply?"):
+    main()
