@@ -13,7 +13,7 @@ from dynat_core.config import Custom, Imported, RunConfig
 from dynat_core.data import Split
 from dynat_core.errors import RunError
 from dynat_core.evaluation_settings import Measured
-from dynat_core.run import Run
+from dynat_core.run import Run, part
 
 
 def network(run: Run, epoch: int | str, device: torch.device) -> nn.Module:
@@ -24,10 +24,12 @@ def network(run: Run, epoch: int | str, device: torch.device) -> nn.Module:
     config = run.config
     if isinstance(config.model, Custom):
         raise RunError(f"{run.id} was recorded by a program of one's own, which kept its network; attack it there.")
-    if isinstance(config.model, Imported) and config.model.program:
-        from dynat_core.model_files import load_program
+    if isinstance(config.model, Imported):  # there from the start, before anything is recorded
+        if config.model.program:
+            from dynat_core.model_files import load_program
 
-        return load_program(run.folder / "weights" / "0000.program", config.model.program).to(device)
+            return load_program(run.folder / "weights" / "0000.program", config.model.program).to(device)
+        return weighted(config, part(run.folder, "weights", 0)).to(device)
     return weighted(config, run.weights(epoch)).to(device)
 
 

@@ -18,9 +18,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dynat_core.evaluations import Evaluation, waiting
 from dynat_core.files import replace_file
 from dynat_core.jobs import UNFINISHED, Job, child_environment, exclusive, open_lock, take, worker_folder
 from dynat_core.run import EPOCHS, LOG, Run
@@ -30,6 +32,22 @@ IDLE = 60.0  # seconds without work after which a worker ends; DYNAT_WORKER_IDLE
 PATIENCE = 120.0  # seconds a job gets to reach its next batch when it is asked to end
 DEATHS = 3  # times a job's process may die without a new record
 _LOOK = 0.2  # seconds between looks at the queue and at the child
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job to do: a run, or a measurement inside one. device: as asked for. own: not one that somebody's own program
+    works on."""
+
+    id: str
+    folder: Path
+    device: str
+    created: datetime
+    own: bool = True
+
+
+def _evaluation_task(run: Run, asked: Evaluation) -> Task:
+    return Task(asked.id, asked.folder, run.config.device, asked.created)
 
 
 class Supervisor:
@@ -43,10 +61,10 @@ class Supervisor:
         # An older wish to stop was meant for other workers; whoever started us has taken it away already.
         self._stop_file = _stamp(self.folder / "stop") if presence is None else None
         self._asked = 0  # how often this process was told to end
-        self._deaths: dict[str, tuple[int, int]] = {}  # run id -> (deaths in a row, size of its records then)
-        # Died too often, and not even that could be written down: run id -> when its folder was last changed.
+        self._deaths: dict[str, tuple[int, int]] = {}  # task id -> (deaths in a row, how far it was)
+        # Died too often, and not even that could be written down: task id -> when its folder was last changed.
         self._hopeless: dict[str, int | None] = {}
-        self._finished: set[str] = set()
+        self._finished: dict[str, Run] = {}
         self._presence = open_lock(self.folder / "alive.lock") if presence is None else presence
         take(self._presence, fcntl.LOCK_SH, patience=1)
 
@@ -85,26 +103,34 @@ class Supervisor:
 
     # -- the queue
 
-    def _waiting(self) -> list[Run]:
-        """Runs to do, oldest first."""
-        waiting: list[Run] = []
+    def _waiting(self) -> list[Task]:
+        """What is to be done: measurements first, which are short, then runs; each oldest first."""
+        tasks = [_evaluation_task(run, asked) for run in self._finished.values() for asked in waiting(run.folder)]
+        runs = []
         for run in self.store.list(skip=self._finished):
-            state = "finished" if run.kind == "external" else run.state  # a program of its own records that one
-            if state in UNFINISHED:
-                if run.id not in self._hopeless or self._hopeless[run.id] != _stamp(run.folder):  # resuming touches it
-                    waiting.append(run)
-            elif state == "finished":
-                self._finished.add(run.id)
-        return waiting[::-1]
+            if run.state == "finished":
+                self._finished[run.id] = (
+                    run  # never opened again: hundreds of runs are looked at several times a second
+                )
+            if run.state != "broken":
+                tasks += [_evaluation_task(run, asked) for asked in waiting(run.folder)]
+                runs.append(Task(run.id, run.folder, run.config.device, run.created, own=run.kind != "external"))
+        tasks = sorted(tasks, key=lambda t: (t.created, t.id)) + sorted(runs, key=lambda t: (t.created, t.id))
+        return [task for task in tasks if self._to_do(task)]
 
-    def _next(self) -> tuple[Run, str, int] | None:
-        """(run, device, held lock of the device) for the oldest run whose device is free."""
-        for run in self._waiting():
-            for device in devices_for(run.config.device):
+    def _to_do(self, task: Task) -> bool:
+        state = Job(task.folder).state if task.own else "finished"
+        hopeless = task.id in self._hopeless and self._hopeless[task.id] == _stamp(task.folder)  # resuming touches it
+        return state in UNFINISHED and not hopeless
+
+    def _next(self) -> tuple[Task, str, int] | None:
+        """(task, device, held lock of the device) for the first task whose device is free."""
+        for task in self._waiting():
+            for device in devices_for(task.device):
                 lock = open_lock(self.folder / (re.sub(r"\W", "-", device) + ".lock"))
                 if take(lock, fcntl.LOCK_EX):
-                    if run.state in UNFINISHED:  # another worker may have done it a moment ago
-                        return run, device, lock
+                    if Job(task.folder).state in UNFINISHED:  # another worker may have done it a moment ago
+                        return task, device, lock
                     os.close(lock)
                     break
                 os.close(lock)
@@ -112,27 +138,28 @@ class Supervisor:
 
     # -- one job
 
-    def _run(self, run: Run, device: str, lock: int) -> None:
-        self._show(device, run.id)
+    def _run(self, task: Task, device: str, lock: int) -> None:
+        self._show(device, task.id)
         ended_by_us = False
+        job = Job(task.folder)
         try:
-            child = self._start(run, device, lock)
-            ended_by_us = self._watch(child, Job(run.folder))
-            if child.returncode != 0 and not ended_by_us and run.state in UNFINISHED:
+            child = self._start(task, device, lock)
+            ended_by_us = self._watch(child, job)
+            if child.returncode != 0 and not ended_by_us and job.state in UNFINISHED:
                 code = child.returncode
-                self._died(run, f"signal {-code}" if code < 0 else f"exit code {code}")
+                self._died(task, f"signal {-code}" if code < 0 else f"exit code {code}")
         except OSError as error:
-            print(f"{run.id} could not be started: {error}", flush=True)
-            self._died(run, str(error.strerror))
+            print(f"{task.id} could not be started: {error}", flush=True)
+            self._died(task, str(error.strerror))
         finally:
             self._show(None, None)
 
-    def _start(self, run: Run, device: str, lock: int) -> subprocess.Popen[bytes]:
-        asked = run.config.device
+    def _start(self, task: Task, device: str, lock: int) -> subprocess.Popen[bytes]:
+        asked = task.device
         place = device if asked in ("auto", "cuda") and device.startswith("cuda:") and device != "cuda:0" else asked
-        print(f"{run.id} on {device}", flush=True)
-        job = ["job", str(run.folder), "--device", place, "--parent", str(os.getpid())]
-        with open(run.folder / LOG, "ab") as log:
+        print(f"{task.id} on {device}", flush=True)
+        job = ["job", str(task.folder), "--device", place, "--parent", str(os.getpid())]
+        with open(task.folder / LOG, "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "dynat_core", *job],
                 stdin=subprocess.DEVNULL,
@@ -159,24 +186,24 @@ class Supervisor:
             elif asked_at is not None and (self._asked > 1 or time.monotonic() - asked_at > PATIENCE):
                 child.kill()
 
-    def _died(self, run: Run, how: str) -> None:
-        """Count a death; the third without a new record fails the run."""
-        size = _size(run.folder / EPOCHS)
-        count, before = self._deaths.get(run.id, (0, -1))
-        count = count + 1 if size <= before else 1
-        self._deaths[run.id] = count, max(size, before)
-        print(f"{run.id} died ({how}), {count} of {DEATHS}", flush=True)
+    def _died(self, task: Task, how: str) -> None:
+        """Count a death; the third without a new record fails the job."""
+        done = _progress(task.folder)
+        count, before = self._deaths.get(task.id, (0, -1))
+        count = count + 1 if done <= before else 1
+        self._deaths[task.id] = count, max(done, before)
+        print(f"{task.id} died ({how}), {count} of {DEATHS}", flush=True)
         if count < DEATHS:
             time.sleep(_LOOK)
             return
-        self._deaths.pop(run.id)
+        self._deaths.pop(task.id)
         memory = ", most often for lack of memory" if how == "signal 9" else ""
-        sentence = f"Its process ended {DEATHS} times ({how}{memory}) without a new epoch; the end of {LOG} says more."
+        sentence = f"Its process ended {DEATHS} times ({how}{memory}) without a new record; the end of {LOG} says more."
         try:
-            Job(run.folder).fail(sentence)
+            Job(task.folder).fail(sentence)
         except OSError as error:
-            print(f"{run.id}: {sentence} Nor could that be recorded: {error.strerror}.", flush=True)
-            self._hopeless[run.id] = _stamp(run.folder)
+            print(f"{task.id}: {sentence} Nor could that be recorded: {error.strerror}.", flush=True)
+            self._hopeless[task.id] = _stamp(task.folder)
 
     def _show(self, device: str | None, busy_with: str | None) -> None:
         """For display only, so a full disk is no reason to stop."""
@@ -225,6 +252,11 @@ def _stamp(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except OSError:
         return None
+
+
+def _progress(folder: Path) -> int:
+    """A number that grows with every record of a run, and with every state a measurement can go on from."""
+    return _size(folder / EPOCHS) + (_stamp(folder / "state.bin") or 0)
 
 
 def _size(path: Path) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from subprocess import DEVNULL, SubprocessError, check_output
 from typing import TYPE_CHECKING, Any
 
+from dynat_core import evaluations
 from dynat_core.errors import DynatError, RunError
 from dynat_core.files import storage_sentence
 from dynat_core.jobs import Job
@@ -42,6 +43,11 @@ def run_job(folder: Path | str, device: str | None = None, ended: Callable[[], b
     with job.claim():
         _work_on(job, device, ended)
     return job.state
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether a job's folder is an evaluation inside a run, not a run."""
+    return folder.parent.name == evaluations.FOLDER and (folder / "request.json").exists()
 
 
 def serve_job(folder: Path, device: str | None, parent: int) -> str:
@@ -71,8 +77,19 @@ def _work_on(job: Job, device: str | None, ended: Callable[[], bool]) -> None:
     """Work on a claimed job; what goes wrong is recorded with one sentence."""
     if any((job.folder / name).exists() for name in ("result.json", "error.json", "stop")):
         return
+    if is_evaluation(job.folder):
+        from dynat_core.measurements import work_on
+
+        work_on(evaluations.Evaluation(job.folder), device, ended)
+        return
     try:
-        _train(RunStore(job.folder.parent).open(job.folder.name), job, device, ended)
+        run = RunStore(job.folder.parent).open(job.folder.name)
+        if run.kind == "imported":
+            from dynat_core.measurements import measure_imported
+
+            measure_imported(run, device, ended)
+        else:
+            _train(run, job, device, ended)
     except Exception as error:
         details = traceback.format_exc()
         print(details, file=sys.stderr, flush=True)

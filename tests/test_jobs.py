@@ -240,7 +240,7 @@ def test_a_worker_gives_up_a_job_whose_process_dies_three_times(tmp_path, monkey
     assert capsys.readouterr().out.count("died (signal 9)") == 3
     assert run.state == "failed"
     assert run.problem == (
-        "Its process ended 3 times (signal 9, most often for lack of memory) without a new epoch; "
+        "Its process ended 3 times (signal 9, most often for lack of memory) without a new record; "
         "the end of log.txt says more."
     )
     run.resume()
