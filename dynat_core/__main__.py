@@ -47,17 +47,23 @@ def train(arguments: argparse.Namespace) -> int:
     """Put a run into the queue, start a worker if none lives, and with --wait show how it goes."""
     from dynat_core.presets import preset
 
-    changes: dict[str, str] = {}
-    for text in arguments.set:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {text} is not of the form a.b=value, such as strategy.c_max=0.1.")
-        changes[key.strip()] = value.strip()
+    changes = _assignments(arguments.set, "strategy.c_max=0.1")
     if arguments.name is not None:
         changes["name"] = json.dumps(arguments.name)
     store = RunStore()
     run = store.create(preset(arguments.preset).with_values(changes), id=arguments.id)
     return _launched(run, arguments.wait)
+
+
+def _assignments(texts: list[str], example: str) -> dict[str, str]:
+    """`--set a.b=value`, several times, as a dict. Raises ConfigError."""
+    changes: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text} is not of the form a.b=value, such as {example}.")
+        changes[key.strip()] = value.strip()
+    return changes
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -98,6 +104,33 @@ def _told_end(run: Run, state: str) -> int:
     sentence = run.problem or f'{run.id} {what}; "python -m dynat_core resume {run.id}" goes on with it.'
     print(sentence, file=sys.stderr)
     return 1
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Measure a finished network: the ladder of attacks, a check of the attack, curves, or a transfer matrix."""
+    from dynat_core import evaluations
+    from dynat_core.evaluation_settings import asked
+
+    run = _find(arguments.run)
+    changes = {"n": str(arguments.n)} if arguments.n is not None else {}
+    settings = asked(arguments.kind, changes | _assignments(arguments.set, "n=256 or eps=8/255"))
+    if arguments.resume:
+        evaluation = evaluations.open_evaluation(run.folder, arguments.resume)
+        evaluation.resume()
+    else:
+        evaluation = evaluations.create(run.folder, settings)
+    ensure_worker(run.folder.parent)
+    code = 0
+    if not arguments.no_wait:
+        from dynat_core.follow import follow_evaluation
+
+        try:
+            code = follow_evaluation(evaluation)
+        except KeyboardInterrupt:
+            print(f"It goes on; {evaluation.folder}/stop, an empty file, stops it.", file=sys.stderr)
+            code = 130
+    print(evaluation.folder, flush=True)
+    return code
 
 
 def runs(arguments: argparse.Namespace) -> int:
@@ -228,6 +261,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "runs": runs,
     "stop": stop,
     "resume": resume,
+    "evaluate": evaluate,
     "worker": worker,
     "presets": presets,
     "data": data,
@@ -251,6 +285,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="a.b=value", help="change a setting, such as strategy.c_max=0.1")
     add("--name", metavar="TITLE", help="a title to find the run by")
     add("--id", metavar="ID", help="the name of the run's folder; one is made up by default")
+    add = parsers["evaluate"].add_argument
+    add("run", metavar="RUN", help='the id of a run or of an imported model, as "runs" lists it')
+    add("--kind", default="ladder", metavar="KIND", help="ladder (the default), check, curves or transfer")
+    add("--n", type=int, metavar="N", help="test images, classes in proportion")
+    add("--set", action="append", default=[], metavar="key=value", help="another setting, such as eps=8/255")
+    add("--resume", metavar="NAME", help="go on with an evaluation that was stopped, by its folder's name")
+    add("--no-wait", action="store_true", help="return at once; a worker does it")
     for name in ("train", "resume"):
         parsers[name].add_argument("--wait", action="store_true", help="show how it goes, and return when it has ended")
     for name in ("stop", "resume"):

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dynat_core import data, models, strategies
@@ -25,9 +24,13 @@ from dynat_core.config import AttackedStrategy, Data, Dynamic, RunConfig
 from dynat_core.devices import choose
 from dynat_core.errors import RunError
 from dynat_core.evaluate import ball_of, generator_for, paths
+from dynat_core.evaluations import open_evaluation
 from dynat_core.fosc import fosc
 from dynat_core.frozen import Frozen
+from dynat_core.loading import network
+from dynat_core.measurements import work_on
 from dynat_core.packing import unpack
+from dynat_core.run import Run
 from dynat_core.runs import RunStore
 from dynat_core.threat import inner
 from dynat_core.trajectories import Trajectory
@@ -127,11 +130,23 @@ def probe(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     return header, {}
 
 
+def measurement(request: Request, cancelled: Cancelled, said: Said) -> Answer:
+    """Work on an evaluation's job here and now; what it finds is written into its folder.
+
+    request: store, run, evaluation (its name). Returns its state afterwards. Raises JobError if somebody else works on
+    it already, RunError if there is none.
+    """
+    evaluation = open_evaluation(_run(request).folder, request["evaluation"])
+    with evaluation.job.claim():
+        return {"state": work_on(evaluation, ended=cancelled)}, {}
+
+
 ANALYSES: dict[str, Callable[[Request, Cancelled, Said], Answer]] = {
     "trajectory": trajectory,
     "loss_slice": loss_slice,
     "indices": indices,
     "probe": probe,
+    "measurement": measurement,
 }
 
 
@@ -311,21 +326,12 @@ def _run(request: Request) -> Any:
 
 def _model(request: Request) -> tuple[nn.Module, RunConfig]:
     run = _run(request)
-    file = run.weights(int(request["epoch"]))
-    return _network(str(file), file.stat().st_mtime_ns, run.config.to_json()), run.config
+    return _network(str(run.folder), int(request["epoch"]), request.get("stamp") or run.modified), run.config
 
 
 @lru_cache(maxsize=4)
-def _network(file: str, modified: int, config_json: str) -> nn.Module:
-    config = RunConfig.from_json(config_json)
-    model = models.initialise(config.model, config.shape[0], 0)
-    try:
-        model.load_state_dict(load_file(file))
-    except Exception as error:
-        raise RunError(
-            f"The weights {Path(file).name} cannot be read ({type(error).__name__}); choose another epoch."
-        ) from error
-    return model.to(choose("auto")).eval().requires_grad_(False)
+def _network(folder: str, epoch: int, stamp: Any) -> nn.Module:
+    return network(Run(Path(folder)), epoch, choose("auto"))
 
 
 _loaded: dict[str, data.DataSet] = {}

@@ -69,8 +69,10 @@ class Analyst:
     serves, `{kind: f(request, cancelled, progress) -> (header, arrays)}`.
     """
 
-    def __init__(self, folder: Path, *, analyses: str = ANALYSES) -> None:
+    def __init__(self, folder: Path, *, analyses: str = ANALYSES, threads: int | None = 1) -> None:
+        """threads: that its helper computes with; None for as many as there are."""
         self._folder = folder
+        self._threads = threads
         self._analyses = analyses
         self._cache = AnswerCache(folder / ".cache" / "analyses")
         self._answers: OrderedDict[str, tuple[Value, float]] = OrderedDict()
@@ -211,7 +213,7 @@ class Analyst:
     def _living_helper(self) -> subprocess.Popen[bytes]:
         helper = self._helper
         if helper is None or helper.poll() is not None:
-            helper = start_helper(self._analyses, self._folder)
+            helper = start_helper(self._analyses, self._folder, self._threads)
             with self._wake:
                 self._helper, closed = helper, self._closed
             if closed:
@@ -271,8 +273,9 @@ def missing_torch(analyses: str = ANALYSES) -> bool:
     return analyses == ANALYSES and importlib.util.find_spec("torch") is None
 
 
-def start_helper(analyses: str, folder: Path) -> subprocess.Popen[bytes]:
+def start_helper(analyses: str, folder: Path, threads: int | None = 1) -> subprocess.Popen[bytes]:
     """Start the helper process; its messages go to `.cache/analyst.log` in the store where that can be written."""
+    calm = {"OMP_NUM_THREADS": str(threads)} if threads else {"OMP_WAIT_POLICY": "PASSIVE"}
     log: Any = subprocess.DEVNULL
     with contextlib.suppress(OSError):
         log = open(folder / ".cache" / "analyst.log", "wb")  # noqa: SIM115 (handed to the child, closed below)
@@ -283,7 +286,7 @@ def start_helper(analyses: str, folder: Path) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=Path(__file__).parent.parent,
-            env={"OMP_NUM_THREADS": "1", **os.environ},
+            env={**calm, **os.environ},
         )
     finally:
         if log is not subprocess.DEVNULL:

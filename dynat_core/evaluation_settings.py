@@ -5,6 +5,8 @@ Left empty, eps and norm are those the network was trained for.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -90,3 +92,21 @@ def build(values: dict[str, Any]) -> Check | Again | Ladder | Curves | Transfer:
         return kind.model_validate(values)  # type: ignore[return-value]
     except ValidationError as error:
         raise ConfigError(sentence(error, kind, {}, {})) from error
+
+
+def asked(kind: str, changes: Mapping[str, str]) -> Check | Again | Ladder | Curves | Transfer:
+    """Settings of a kind with values typed as text, `{"eps": "8/255", "others": "a,b"}`. Raises ConfigError."""
+    known = KINDS.get(kind)
+    values: dict[str, Any] = {"kind": kind}
+    for key, text in changes.items():
+        field = known.model_fields.get(key) if known else None
+        several = field is not None and "tuple" in str(field.annotation)
+        values[key] = [part.strip() for part in text.split(",")] if several else _read(text)
+    return build(values)
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return text

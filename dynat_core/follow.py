@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dynat_core.config import NORM_WORDS, describe_eps
+from dynat_core.evaluations import Evaluation
 from dynat_core.jobs import UNFINISHED, worker_alive
 from dynat_core.run import Run
 
@@ -30,6 +32,48 @@ def follow(run: Run) -> str:
                 if alone_since is not None and now - alone_since > _GRACE:
                     return state
             time.sleep(_LOOK)
+
+
+def follow_evaluation(evaluation: Evaluation) -> int:
+    """Show how an evaluation goes until it has ended, then what it found; return the exit code."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+    alone_since: float | None = None
+    with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task(evaluation.kind, total=1.0, words="")
+        while (state := evaluation.state) in ("running", *UNFINISHED):
+            status = evaluation.status() or {}
+            eta = status.get("eta_s")
+            words = f"{status.get('words', state)}" + (f", {duration(eta)} left" if eta is not None else "")
+            progress.update(task, completed=status.get("share") or 0.0, words=words)
+            now = time.monotonic()
+            waits = state != "running" and not worker_alive(evaluation.folder.parents[2])
+            alone_since = (alone_since or now) if waits else None
+            if alone_since is not None and now - alone_since > _GRACE:
+                break
+            time.sleep(_LOOK)
+    if state == "finished":
+        print("\n".join(found_words(evaluation.kind, evaluation.result() or {})))
+        return 0
+    again = f'"python -m dynat_core evaluate {evaluation.run_id} --resume {evaluation.name}" goes on with it.'
+    why = (evaluation.error() or {}).get("error") or f"{evaluation.id} is {state}; {again}"
+    print(why, file=sys.stderr)
+    return 1
+
+
+def found_words(kind: str, result: dict[str, Any]) -> list[str]:
+    """What an evaluation found, a line each."""
+    if kind == "check":
+        verdict = result["verdict"]
+        return [verdict["sentence"], *(f"  {light['question']} {light['sentence']}" for light in verdict["lights"])]
+    if kind == "ladder":
+        worst = {"words": "worst case over all attacks", **result["worst"]}
+        return [
+            f"{100 * rung['accuracy']:5.1f} % ({100 * rung['low']:.1f} to {100 * rung['high']:.1f})  {rung['words']}"
+            for rung in [*result["rungs"], worst]
+        ] + [f"n = {result['n']}, {result['chosen']}, {NORM_WORDS[result['norm']]} eps {describe_eps(result['eps'])}"]
+    return [str(value) for key, value in result.items() if key.endswith("sentence")] or [f"{kind} finished"]
 
 
 def accuracies(record: dict[str, Any], steps: int) -> str:
