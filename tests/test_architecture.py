@@ -62,11 +62,13 @@ PURE = {
     "dynat_core.config", "dynat_core.presets",
     "dynat_core.theory.minimax", "dynat_core.theory.concavity", "dynat_core.theory.logistic",
     "dynat_core.theory.entropy", "dynat_core.theory.adversarial_sgd",
+    "dynat_core.comparison",
 }  # fmt: skip
 FOLDERS_AND_PROCESSES = {
-    "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.evaluations", "dynat_core.jobs", "dynat_core.worker",
+    "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.evaluations", "dynat_core.jobs",
+    "dynat_core.worker",
     "dynat_core.supervisor", "dynat_core.follow", "dynat_core.doctor", "dynat_core.analyst", "dynat_core.helper",
-    "dynat_core.__main__",
+    "dynat_core.__main__", "dynat_core.compared", "dynat_core.exports", "dynat_core.report",
 }  # fmt: skip
 
 
