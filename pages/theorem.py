@@ -25,8 +25,8 @@ WHERE = (
     "solution, because μ‖z − z*‖² ≤ FOSC(z)."
 )
 SHOWS = (
-    "On a problem that meets every assumption the bound holds, and how loose it is; the worst error that FOSC ≤ δ "
-    "allows puts a floor under training that more steps do not remove, an attack that only stops early does not here."
+    "On a problem that meets every assumption the bound holds, and how loose it is; an error of FOSC ≤ δ that "
+    "always pushes one way puts a floor under training that more steps do not remove, an early stop does not here."
 )
 NOT = (
     "Anything about a network: a ReLU network breaks the second assumption, as the lowest picture measures on a small "
@@ -83,8 +83,8 @@ def main() -> None:
 def study(mu: float, sigma: float, eps: float) -> picture.Study:
     """Every run of the problem with these constants."""
     p = minimax.MinMax(mu=mu, noise=sigma, eps=eps)
-    early, worst = (minimax.mean_squared_gradients(p, attack, HORIZONS, DELTAS) for attack in (p.early, p.lowest))
-    return picture.Study(p, HORIZONS, DELTAS, early, worst)
+    early, pushed = (minimax.mean_squared_gradients(p, attack, HORIZONS, DELTAS) for attack in (p.early, p.lowest))
+    return picture.Study(p, HORIZONS, DELTAS, early, pushed)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)

@@ -41,6 +41,7 @@ GROUND: dict[str, tuple[str, str]] = {
     "grid": ("#E4E7EB", "#30353F"),
     "alarm": ("#A3005C", "#FF8AC6"),
     "path": ("#FFFFFF", "#FFFFFF"),
+    "stroke": ("#14181E", "#14181E"),  # on pictures whose ground is light in both themes
 }
 
 

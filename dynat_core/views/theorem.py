@@ -15,7 +15,7 @@ from dynat_core.views.decades import decades, laid, power
 from dynat_core.views.figures import axis, band, layout, line
 from dynat_core.views.words import number, percent
 
-PAPER, OWN, WORST, EARLY = range(4)
+PAPER, OWN, PUSHED, EARLY = range(4)
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Study:
     horizons: Sequence[int]
     deltas: Sequence[float]
     early: tuple[np.ndarray, np.ndarray]
-    worst: tuple[np.ndarray, np.ndarray]
+    pushed: tuple[np.ndarray, np.ndarray]
 
 
 # Colours of no training strategy: these are bounds and measurements.
 SERIES = (
     Series("the paper's bound", SPARE[2][:2], SPARE[2][2]),
     Series("the same argument, no slack", SPARE[0][:2], SPARE[0][2]),
-    Series("measured, worst error with FOSC ≤ δ", SPARE[1][:2], SPARE[1][2]),
+    Series("measured, error pushing one way, FOSC ≤ δ", SPARE[1][:2], SPARE[1][2]),
     Series("measured, attack stopped at δ", SPARE[3][:2], SPARE[3][2]),
 )
 
@@ -59,7 +59,7 @@ def _curves(study: Study, place: int) -> dict[int, np.ndarray]:
     t, delta = np.asarray(study.horizons, dtype=np.float64), study.deltas[place]
     stated = np.where(t >= study.problem.valid_from, paper_bound(study.problem, t, delta), np.nan)
     own = own_bound(study.problem, t, delta)
-    return {PAPER: stated, OWN: own, WORST: study.worst[0][:, place], EARLY: study.early[0][:, place]}
+    return {PAPER: stated, OWN: own, PUSHED: study.pushed[0][:, place], EARLY: study.early[0][:, place]}
 
 
 def _against_steps(study: Study, horizon: int) -> View:
@@ -105,7 +105,7 @@ def _against_delta(study: Study, horizon: int) -> View:
     arrays: dict[str, np.ndarray] = {}
     moves: list[dict[str, Any]] = [{"kind": "rule", "color": "@ink"}]
     notes = []
-    for k, (_, (mean, half)) in {WORST: ("worst", study.worst), EARLY: ("early", study.early)}.items():
+    for k, (_, (mean, half)) in {PUSHED: ("pushed", study.pushed), EARLY: ("early", study.early)}.items():
         low, high = laid(np.maximum(mean[at] - half[at], 1e-12)), laid(mean[at] + half[at])
         data += [part | {"meta": k} for part in band(places, low.tolist(), high.tolist(), f"@s{k}")]
     values = []
@@ -207,13 +207,14 @@ def _sentences(study: Study, horizon: int) -> list[str]:
     lines = []
     for k, delta in enumerate(study.deltas):
         curves = _curves(study, k)
-        paper, own, worst, early = (float(curves[name][at]) for name in (PAPER, OWN, WORST, EARLY))
+        paper, own, pushed, early = (float(curves[name][at]) for name in (PAPER, OWN, PUSHED, EARLY))
         if np.isnan(paper):
             stated = f"the paper's bound is stated from T = {number(p.valid_from)} on"
         else:
-            stated = f"the paper's bound is {number(paper)}, {number(paper / worst)} times the worst measured"
+            loose = number(paper / max(pushed, early))
+            stated = f"the paper's bound is {number(paper)}, {loose} times the larger of the two"
         lines.append(
-            f"δ = {number(delta)}, T = {horizon:,}: measured {number(worst)} with the worst error and {number(early)} "
-            f"with an attack that stops early; {stated}; without slack it is {number(own)}."
+            f"δ = {number(delta)}, T = {horizon:,}: measured {number(pushed)} where the error pushes one way and "
+            f"{number(early)} with an attack that stops at δ; {stated}; without slack it is {number(own)}."
         )
     return lines
