@@ -22,6 +22,8 @@ HEAVY = {
         "threat", "fosc", "attacks", "frozen", "models", "data", "devices", "strategies", "optimizers", "trainer",
         "evaluate", "analyses", "preflight", "diagnosis", "siege", "own_training",
         "measured_epoch", "next_action", "loading", "measurements",
+        "ladder", "ladder_state", "curves", "transfer", "autoattack", "memory",
+        "architectures", "conventions", "model_files", "model_reader", "model_adding",
     )
 }  # fmt: skip
 COMPUTING = {"torch", "torchvision", "sklearn", "scipy"}
@@ -48,8 +50,10 @@ MAY_IMPORT = {
     "dynat_core.threat": set(),
     "dynat_core.fosc": {"dynat_core.threat"},
     "dynat_core.attacks": {"dynat_core.fosc", "dynat_core.threat"},
-    "dynat_core.models": {"dynat_core.config"},
-    "dynat_core.data": {"dynat_core.config"},
+    "dynat_core.architectures": set(),
+    "dynat_core.models": {"dynat_core.config", "dynat_core.architectures"},
+    "dynat_core.data": {"dynat_core.config", "dynat_core.own_data"},
+    "dynat_core.own_data": {"dynat_core.config", "dynat_core.files"},
 }
 
 # These know nothing of folders, queues, processes and screens: plain data in, plain data out.
@@ -57,6 +61,8 @@ PURE = {
     "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
     "dynat_core.strategies", "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
     "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
+    "dynat_core.ladder", "dynat_core.ladder_state", "dynat_core.curves", "dynat_core.transfer", "dynat_core.autoattack",
+    "dynat_core.memory",
     "dynat_core.measured_epoch", "dynat_core.diagnosis", "dynat_core.records",
     "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
     "dynat_core.config", "dynat_core.presets",
