@@ -125,11 +125,12 @@ def diagnose(
 
     x: (n, C, H, W) floats in [0, 1]; y: (n,) labels; both are moved to the device and dtype of the model's first
     parameter (float32, float64 or bfloat16; in half precision gradients may underflow, which reads as masking). eps:
-    pixels, a number or text such as "8/255". The attack is PGD on the margin loss with step sizes falling from eps/4
-    over eps/16 to eps/64; images that one restart broke are not attacked again. batch: images at a time, 256 on the
-    CPU and 1,024 on a GPU unless given; halved, and said in `settings`, when memory runs out. overridden: names of
-    findings that are known and accepted; the verdict then says so. progress(words, share done). Raises NotDiagnosable
-    for a finding after which no attack makes sense, ValueError for impossible arguments.
+    pixels, a number or text such as "8/255". The attack is PGD on the margin loss: 40 % of the steps eps/4 long
+    and 20 % eps/16 along the sign, and the rest settles along the gradient itself (see `siege`). Images that one
+    restart broke are not attacked again. batch: images at a time, 256 on the CPU and 1,024 on a GPU unless given;
+    halved, and said in `settings`, when memory runs out. overridden: names of findings that are known and accepted; the
+    verdict then says so. progress(words, share done). Raises NotDiagnosable for a finding after which no attack makes
+    sense, ValueError for impossible arguments.
     """
     report: Report | None = None
     for stage in diagnosing(model, x, y, eps, norm, steps, restarts, seed=seed, batch=batch, overridden=overridden):
@@ -324,7 +325,7 @@ class _Diagnosis:
             "restarts": self.restarts,
             "loss": "margin",
             "seed": siege.seed,
-            "step_sizes": ", ".join(f"eps/{over}" for _, over in siege.phases),
+            "step_sizes": ", ".join(f"eps/{over}" for _, over in siege.phases) + f", settling eps/{siege.settle}",
             "n": len(siege.x),
             "batch": siege.batch,
             "batch_halved": siege.batch < self.asked_batch,

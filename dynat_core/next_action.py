@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dynat_core.attacks import in_eval_mode
-from dynat_core.siege import FINER, SEARCH, Siege
+from dynat_core.siege import FINER, SEARCH, SETTLE, Siege
 from dynat_core.threat import Norm
 
 MORE = 4  # times as many steps, restarts or queries
@@ -52,7 +52,7 @@ def again(
     more = action == "more steps"
     siege = Siege(model, x, y, eps, norm, steps=steps * MORE if more else steps, seed=seed, batch=batch)
     if action == "smaller steps":
-        siege.phases = FINER
+        siege.phases, siege.settle = FINER, SETTLE[1]
     numbers = range(restarts, restarts * (1 + MORE)) if action == "more restarts" else range(restarts)
     yield from _quietly(siege, siege.measure_clean(), 0.0, 0.05)
     if action == "random search":

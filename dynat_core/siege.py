@@ -16,8 +16,10 @@ from dynat_core.verdict import stall
 
 SEARCH = 150  # queries of the random search on each image that is left
 NOISE = 10  # random corners tried on each image
-PHASES = ((0.5, 4), (0.3, 16), (0.2, 64))  # share of the steps, and what eps is divided by for their size
-FINER = ((0.5, 16), (0.3, 64), (0.2, 256))
+PHASES = ((0.4, 4), (0.2, 16))  # share of the steps, and what eps is divided by for their size
+FINER = ((0.4, 16), (0.2, 64))
+SETTLE = (64, 256)  # the rest of the steps: along the gradient itself, on average eps over this long in each pixel
+_LEAST = 4  # steps it takes to settle
 SHORT = 20  # steps of the attacks that are compared with each other
 
 
@@ -37,7 +39,7 @@ class Siege:
         self.model, self.x, self.y, self.eps, self.steps = model, x, y, eps, steps
         self.norm: Norm = norm
         self.seed, self.batch = seed, batch
-        self.phases = PHASES
+        self.phases, self.settle = PHASES, SETTLE[0]
         self.spent = 0.0  # gradient evaluations so far; a forward pass counts a third
         n, device = len(x), x.device
         self.correct, self.attacked = (torch.zeros(n, dtype=torch.bool, device=device) for _ in range(2))
@@ -128,30 +130,31 @@ class Siege:
         self.attacked[:] = True
 
     def _phases(self, ball: Ball, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Attacked]:
-        """The climb with falling step sizes: relative FOSC and gradient norm (K+1, n) along it, and its end; the last
-        FOSC is that of the settled gradient."""
+        """The climb with falling step sizes, settled at its end: relative FOSC and gradient norm (K+1, n) along it, the
+        last FOSC being that of the settled gradient, and the end point."""
         rhos: list[Tensor] = []
         l1s: list[Tensor] = []
-        attacked: Attacked | None = None
+
+        def see(point: Tensor, grad: Tensor) -> None:
+            rhos.append(relative_fosc(ball, point, grad).float())
+            l1s.append(grad.flatten(1).abs().sum(1).float())
+
         for share, over in self.phases:
+            steps = max(1, round(share * self.steps))
             attacked = pgd(
-                self.model,
-                ball,
-                y,
-                steps=max(1, round(share * self.steps)),
-                alpha=self.eps / over,
-                loss="margin",
-                start=z,
-                keep_path=True,
+                self.model, ball, y, steps=steps, alpha=self.eps / over, loss="margin", start=z, keep_path=True
             )
             assert attacked.path is not None
             for point, grad in zip(attacked.path.z, attacked.path.grad, strict=True):
-                rhos.append(relative_fosc(ball, point, grad).float())
-                l1s.append(grad.flatten(1).abs().sum(1).float())
+                see(point, grad)
             z = attacked.z
-        assert attacked is not None and attacked.path is not None
-        rhos[-1] = _settled_fosc(ball, attacked.path.z, attacked.path.grad).float()
-        return torch.stack(rhos), torch.stack(l1s), attacked
+        left = max(_LEAST, self.steps - sum(round(share * self.steps) for share, _ in self.phases))
+        points, grads, end = _settled(self.model, ball, y, z, steps=left, alpha=self.eps / self.settle)
+        for point, grad in zip(points, grads, strict=True):
+            see(point, grad)
+        half = left // 2
+        rhos[-1] = _mean_fosc(ball, points[half:], grads[half:]).float()
+        return torch.stack(rhos), torch.stack(l1s), end
 
     def _settle(self, who: Tensor, attacked: Attacked, name: str, restart: int = -1) -> None:
         """Note which of `who` are wrong at the end point."""
@@ -225,11 +228,36 @@ class Siege:
         yield from self.each(self.everyone, attack)
 
 
-def _settled_fosc(ball: Ball, z: Tensor, grad: Tensor) -> Tensor:
-    """(n,) relative FOSC of the gradient averaged over the points of the last phase, z, grad (K+1, n, ...).
+def _settled(
+    model: nn.Module, ball: Ball, y: Tensor, z: Tensor, *, steps: int, alpha: float
+) -> tuple[Tensor, Tensor, Attacked]:
+    """Climb along the gradient itself, not its sign: points and gradients (steps + 1, n, ...), and the end.
+
+    A step is alpha long in the average pixel of the first gradient and has the same scale ever after. Where nothing
+    projects, the gradients of such steps add up to the way made: the mean gradient of a climb that only goes to and
+    fro across a crease of the loss tends to 0, and that of a climb that still gets on does not. Steps along the sign
+    lack this: their pixels turn as often up as down whatever the slopes.
+    """
+    logits, loss, grad = value_and_grad(model, margin_loss, z, y)
+    scale = grad.flatten(1).abs().mean(1).clamp_min(torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
+    points, grads = [z], [grad]
+    for _ in range(steps):
+        z = ball.project(z + alpha * grad / scale)
+        logits, loss, grad = value_and_grad(model, margin_loss, z, y)
+        points.append(z)
+        grads.append(grad)
+    count = torch.full((len(z),), steps + 1, dtype=torch.int32, device=z.device)
+    end = Attacked(
+        z=z, grad=grad, loss=loss, logits=logits, gradients=count, steps=count - 1, steps_to_fool=count - count - 1
+    )
+    return torch.stack(points), torch.stack(grads), end
+
+
+def _mean_fosc(ball: Ball, z: Tensor, grad: Tensor) -> Tensor:
+    """(n,) relative FOSC of the gradient averaged over some points of a climb, z, grad (k, n, ...).
 
     Where the loss has a crease, single gradients jump from side to side and each promises a gain that no step can
-    keep; what they have in common is what is left to climb. On a smooth loss this is the FOSC of the last points.
+    keep; what they have in common is what is left to climb. On a smooth loss this is the FOSC of the points.
     """
     mean = grad.mean(0)
     if ball.norm == "linf":
