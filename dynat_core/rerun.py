@@ -1,14 +1,17 @@
-"""The command line that trains the same run again."""
+"""The command line that trains the same run again, or measures the same network again."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynat_core import presets
 from dynat_core.config import RunConfig
 from dynat_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dynat_core.evaluations import Evaluation
 
 
 def command(config: RunConfig) -> str:
@@ -51,3 +54,21 @@ def _flat(config: RunConfig) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def evaluation_command(evaluation: Evaluation) -> str:
+    """`python -m dynat_core evaluate RUN --kind ... --set ...`: one command line that measures the same again.
+
+    What goes on from another evaluation of the same run ("again") names it, and needs it to be there.
+    """
+    words = ["python", "-m", "dynat_core", "evaluate", evaluation.run_id, "--kind", evaluation.kind]
+    asked = evaluation.settings.model_dump(mode="json")
+    usual = {name: field.get_default() for name, field in type(evaluation.settings).model_fields.items()}
+    for key, value in asked.items():
+        if key == "kind" or value == usual[key]:
+            continue
+        if isinstance(value, list):
+            words += ["--set", f"{key}={','.join(map(str, value))}"] if value else []
+        else:
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)

@@ -235,4 +235,4 @@ def _seen(path: Trajectory) -> Seen:
 
 def _image(path: Trajectory, pixels: np.ndarray) -> str:
     shown = to_bytes(pixels, path.settings.get("low", 0.0), path.settings.get("high", 1.0))
-    return data_address(shown[0] if len(shown) == 1 else np.moveaxis(shown[:3], 0, -1))
+    return data_address(shown[0] if len(shown) < 3 else np.moveaxis(shown[:3], 0, -1))

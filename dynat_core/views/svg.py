@@ -242,7 +242,10 @@ def _shape(shape: Mapping[str, Any], f: _Frame, ink: _Ink) -> str:
 
 def _annotation(note: Mapping[str, Any], f: _Frame, ink: _Ink) -> str:
     x, y = float(f.x(note["x"], note.get("xref", "x"))), float(f.y(note["y"], note.get("yref", "y")))
-    x, y = x + note.get("xshift", 0), y - note.get("yshift", 0) + {"top": 10, "middle": 4}.get(note.get("yanchor"), 0)
+    x, y = (
+        x + note.get("xshift", 0),
+        y - note.get("yshift", 0) + {"top": 10, "middle": 4}.get(str(note.get("yanchor")), 0),
+    )
     anchor = {"right": "end", "left": "start"}.get(note.get("xanchor", ""), "middle")
     fill = ink("fill", note.get("font", {}).get("color", "@muted"))
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {fill}>{escape(str(note["text"]))}</text>'
