@@ -22,7 +22,7 @@ HEAVY = {
         "threat", "fosc", "attacks", "frozen", "models", "data", "devices", "strategies", "optimizers", "trainer",
         "evaluate", "analyses", "preflight", "diagnosis", "siege", "own_training",
         "measured_epoch", "next_action", "loading", "measurements",
-        "ladder", "ladder_state", "curves", "transfer", "autoattack", "memory",
+        "ladder", "ladder_rungs", "ladder_state", "curves", "transfer", "autoattack", "memory",
         "architectures", "conventions", "model_files", "model_reader", "model_adding",
     )
 }  # fmt: skip
@@ -61,8 +61,8 @@ PURE = {
     "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
     "dynat_core.strategies", "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
     "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
-    "dynat_core.ladder", "dynat_core.ladder_state", "dynat_core.curves", "dynat_core.transfer", "dynat_core.autoattack",
-    "dynat_core.memory",
+    "dynat_core.ladder", "dynat_core.ladder_rungs", "dynat_core.ladder_state", "dynat_core.curves",
+    "dynat_core.transfer", "dynat_core.autoattack", "dynat_core.memory",
     "dynat_core.measured_epoch", "dynat_core.diagnosis", "dynat_core.records",
     "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
     "dynat_core.config", "dynat_core.presets",
