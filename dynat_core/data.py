@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynat_core.config import SHAPES, Cifar10, Data
+from dynat_core import own_data
+from dynat_core.config import SHAPES, Cifar10, Data, OwnData
 from dynat_core.errors import DataError
 
 _SPLIT_SEED = 0  # the splits belong to the data set, not to a run
@@ -34,8 +35,8 @@ _SPLIT_SEED = 0  # the splits belong to the data set, not to a run
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one purpose. images: (n, C, H, W) uint8. labels: (n,) int64. index: (n,) int64, place in the original
-    set. levels: the stored value that means 1.0."""
+    """Images of one purpose. images: (n, C, H, W) uint8, or float32 if they were brought so. labels: (n,) int64. index:
+    (n,) int64, place in the original set. levels: the stored value that means 1.0."""
 
     images: Tensor
     labels: Tensor
@@ -77,6 +78,8 @@ def folder() -> Path:
 
 def load(settings: Data) -> DataSet:
     """The data set, on the CPU. Raises DataError with one sentence if files are missing or damaged."""
+    if isinstance(settings, OwnData):
+        return _own(settings)
     images, labels, test_images, test_labels, levels = _READERS[settings.name]()
     digest = hashlib.sha256()
     for array in (images, labels, test_images, test_labels):
@@ -90,6 +93,18 @@ def load(settings: Data) -> DataSet:
         test=part_of(test, settings.test_size),
         fingerprint=digest.hexdigest(),
     )
+
+
+def _own(settings: OwnData) -> DataSet:
+    """Images that somebody brought: all of them are test images."""
+    images, labels = own_data.read(settings)
+    digest = hashlib.sha256()
+    for array in (images, labels):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    levels = 255 if images.dtype == np.uint8 else 1
+    test = Split(*_tensors(images, labels), torch.arange(len(labels)), levels)
+    none = test[:0]
+    return DataSet(none, none, part_of(test, settings.test_size), digest.hexdigest())
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -124,7 +139,8 @@ def _stratified(split: Split, size: int) -> tuple[Split, Split]:
     """`size` images with classes in proportion, and the rest, each in original order."""
     from sklearn.model_selection import train_test_split
 
-    if len(split) - size < 10 or size < 10:  # too few to have every class on both sides
+    members = torch.unique(split.labels, return_counts=True)[1]
+    if min(size, len(split) - size) < len(members) or int(members.min()) < 2:  # not every class fits on both sides
         order = np.random.default_rng(_SPLIT_SEED).permutation(len(split))
         chosen, rest = order[:size], order[size:]
     else:

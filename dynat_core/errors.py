@@ -25,3 +25,7 @@ class JobError(DynatError):
 
 class DeviceError(DynatError):
     """The device that was asked for is not there."""
+
+
+class ModelFileError(DynatError):
+    """A file is no network that can be brought in."""

@@ -23,7 +23,7 @@ HEAVY = {
         "evaluate", "analyses", "preflight", "diagnosis", "siege", "own_training",
         "measured_epoch", "next_action", "loading", "measurements",
         "ladder", "ladder_rungs", "ladder_state", "curves", "transfer", "autoattack", "memory",
-        "architectures", "conventions", "model_files", "model_reader", "model_adding",
+        "architectures", "conventions", "state_dict", "model_files", "model_reader", "model_adding",
     )
 }  # fmt: skip
 COMPUTING = {"torch", "torchvision", "sklearn", "scipy"}
@@ -53,13 +53,18 @@ MAY_IMPORT = {
     "dynat_core.architectures": set(),
     "dynat_core.models": {"dynat_core.config", "dynat_core.architectures"},
     "dynat_core.data": {"dynat_core.config", "dynat_core.own_data"},
-    "dynat_core.own_data": {"dynat_core.config", "dynat_core.files"},
+    "dynat_core.array_files": set(),
+    "dynat_core.picture_folders": {"dynat_core.array_files"},
+    "dynat_core.own_data": {
+        "dynat_core.config", "dynat_core.files", "dynat_core.array_files", "dynat_core.picture_folders",
+    },
 }
 
 # These know nothing of folders, queues, processes and screens: plain data in, plain data out.
 PURE = {
     "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
     "dynat_core.strategies", "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
+    "dynat_core.architectures", "dynat_core.conventions", "dynat_core.state_dict",
     "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
     "dynat_core.ladder", "dynat_core.ladder_rungs", "dynat_core.ladder_state", "dynat_core.curves",
     "dynat_core.transfer", "dynat_core.autoattack", "dynat_core.memory",
