@@ -67,6 +67,7 @@ class _Work:
         self.device = choose(device or "auto")
         self._began = time.monotonic()
         self._shown = self._saved = 0.0
+        self._first: tuple[float, float] | None = None  # when work began, and the share then: a ladder may go on
 
     def run(self) -> None:
         """Load, attack, record."""
@@ -100,9 +101,12 @@ class _Work:
         now = time.monotonic()
         if now - self._shown >= SHOW_EVERY or share in (0.0, 1.0):
             self._shown = now
-            spent = now - self._began
-            eta = round(spent / share * (1 - share), 1) if share > 0.01 else None
-            status = {"words": words, "share": round(share, 4), "eta_s": eta, "seconds": round(spent, 1), "note": note,
+            if self._first is None and share > 0:  # what came before was loading
+                self._first = (now, share)
+            since, before = self._first or (now, 0.0)
+            eta = round((now - since) / (share - before) * (1 - share), 1) if share > before else None
+            spent = round(now - self._began, 1)
+            status = {"words": words, "share": round(share, 4), "eta_s": eta, "seconds": spent, "note": note,
                       "updated": datetime.now(UTC).isoformat(timespec="milliseconds")}  # fmt: skip
             with contextlib.suppress(OSError):
                 self.evaluation.job.write_status(status)

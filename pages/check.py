@@ -1,0 +1,320 @@
+"""The check screen: may one believe a robust accuracy, on which images not, and what to run next."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dynat_core.config import NORM_WORDS, describe_eps, parse_number
+from dynat_core.errors import ConfigError, RunError
+from dynat_core.evaluation_settings import Again, Check, build
+from dynat_core.evaluations import Evaluation
+from dynat_core.run import Run
+from dynat_core.verdict import next_actions
+from dynat_core.views import check as pictures
+from ui.checks import BUSY, busy, drawn, of_kind, progress, push, remember, start_here, warm_up
+from ui.choose import DEMO_PAIR, empty_store, titles
+from ui.frame import live, page, screen_of, teaching, view_only
+from ui.link import Link, carry
+from ui.measured import measured_tabs
+from ui.store import runs
+from ui.words import plain, share
+
+SCREEN = screen_of("Check a model")
+LOOK = 0.5  # seconds between looks at a check that is under way
+CARRIED = 300  # images a link takes along
+PARTS = {"optimised": "converged", "restarts": "gain", "masked": "sign"}
+
+
+def main() -> None:
+    """Ask, load, draw."""
+    known = {run.id: run for run in runs() if run.state != "broken" and can_be_checked(run)}
+    if not known:
+        empty_store() if not runs() else st.info(
+            "No run here has a network that can be checked yet; one epoch is enough."
+        )
+        return
+    warm_up()
+    run, check = choose(known)
+    st.html(f'<p class="dynat-facts">{escape(about(run))}</p>')
+    if check is None:
+        nothing_yet(run)
+    else:
+        watch(run, check)
+    measured_tabs(SCREEN, run, known)
+
+
+def can_be_checked(run: Run) -> bool:
+    """Whether there is a network to attack, or a check that was made elsewhere."""
+    return bool(run.kept_epochs()) or run.kind == "imported" or bool(of_kind(run, "check"))
+
+
+# ------------------------------------------------------------------------------------------------------------ asking
+
+
+def choose(known: dict[str, Run]) -> tuple[Run, Evaluation | None]:
+    """The model, and the check that is shown: the newest unless the link names one."""
+    links = {name: Link(SCREEN, name) for name in ("run", "check")}
+    for link in links.values():
+        link.arrived()
+    asked = links["run"].value
+    if asked is not None and asked not in known:
+        st.error(plain(f"There is nothing to check in a run called {asked[:60]}; choose another."))
+        asked = None
+    shown = asked or next((id for id in reversed(DEMO_PAIR) if id in known), next(iter(known)))
+    names = titles(list(known.values()))
+    which, start, add = st.columns([5, 4, 3], vertical_alignment="bottom")
+    st.session_state[f"{SCREEN}.run"] = shown
+
+    def changed() -> None:
+        links["run"].write(st.session_state[f"{SCREEN}.run"])
+        links["check"].write(None)
+
+    with which:
+        st.selectbox("Model", list(known), format_func=lambda id: names[id], key=f"{SCREEN}.run", on_change=changed)
+    run = known[shown]
+    with start, st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        start_form(run, links["check"])
+    with add:
+        add_model(links)
+    found = of_kind(run, "check")
+    check = next((c for c in found if c.name == links["check"].value), found[0] if found else None)
+    if len(found) > 1:
+        older(found, check, links["check"])
+    return run, check
+
+
+def start_form(run: Run, link: Link) -> None:
+    """The button that checks, and what it may be told."""
+    if view_only() or not (run.kept_epochs() or run.kind == "imported"):
+        st.caption("Checking computes: it needs torch and the network's weights.")
+        return
+    threat = run.config.threat
+    settings: Check | None = Check()
+    with st.popover("Settings"):
+        n = st.number_input("test images", 8, run.config.test_size, min(256, run.config.test_size), key=f"{SCREEN}.n")
+        eps = st.text_input("eps, pixels", describe_eps(threat.eps).partition(" ")[0], key=f"{SCREEN}.eps.{run.id}")
+        steps = st.number_input("PGD steps", 3, 5000, 50, key=f"{SCREEN}.steps")
+        restarts = st.number_input("restarts", 1, 100, 5, key=f"{SCREEN}.restarts")
+        st.caption(f"{NORM_WORDS[threat.norm]}, margin loss; classes in proportion; best epoch.")
+        try:
+            values: dict[str, Any] = {"kind": "check", "n": n, "eps": parse_number(eps), "steps": steps}
+            settings = build({**values, "restarts": restarts})  # type: ignore[assignment]
+        except ConfigError as error:
+            st.error(plain(error))
+            settings = None
+    if st.button("Check now", type="primary", disabled=settings is None, key=f"{SCREEN}.start") and settings:
+        check = start_here(run, settings)
+        remember(check)
+        link.write(check.name)
+        st.rerun()
+
+
+def older(found: list[Evaluation], shown: Evaluation | None, link: Link) -> None:
+    """Earlier checks of the same model."""
+    names = {c.name: f"{c.created:%-d %b, %H:%M}: {words_of(c)}" for c in found}
+    key = f"{SCREEN}.check"
+    st.session_state[key] = shown.name if shown else found[0].name
+    st.selectbox(
+        f"{len(found)} checks of this model", list(names), format_func=names.__getitem__, key=key,
+        on_change=lambda: link.write(st.session_state[key]), label_visibility="collapsed",
+    )  # fmt: skip
+
+
+def words_of(check: Evaluation) -> str:
+    """What a check was asked, shortly."""
+    settings = check.settings
+    eps = f", eps {describe_eps(settings.eps)}" if settings.eps else ""
+    return f"PGD-{settings.steps} x {settings.restarts} on {settings.n} images{eps}, {check.state}"
+
+
+def add_model(links: dict[str, Link]) -> None:
+    """A network of one's own, from a file."""
+    if view_only() or teaching():
+        return
+    from ui.add_model import form
+
+    with st.popover("Add a model", width="stretch"):
+        added = form()
+    if added is not None:
+        links["run"].write(added)
+        links["check"].write(None)
+        st.rerun()
+
+
+def about(run: Run) -> str:
+    """The model in a line: what it is, and the number that is to be believed."""
+    config, result = run.config, run.result()
+    words = f"{config.summary()}; {NORM_WORDS[config.threat.norm]}"
+    best = (result or {}).get("best")
+    if best:
+        words += (
+            f". Recorded: {share(best['robust_correct'], best['n'])} of {best['n']:,} against {config.attack_words()}"
+        )
+    return words + "."
+
+
+def nothing_yet(run: Run) -> None:
+    """No check so far: what one would tell."""
+    st.html(
+        '<div class="dynat-empty"><h3>Not yet checked</h3><p>A check attacks a few hundred images with the margin '
+        "loss, several restarts and blind searches, and answers three questions: had the attack finished, do its "
+        "restarts agree, and is something hiding the gradient? It says on which images not, and what to run next.</p></div>"
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- the check
+
+
+def watch(run: Run, check: Evaluation) -> None:
+    """The verdict; while the check runs it grows."""
+    moving = busy(check)
+
+    @live(LOOK if moving else None)
+    def verdict() -> None:
+        if moving and check.state in ("queued", "interrupted"):
+            problem = push(check)
+            if problem and check.state != "running":
+                st.error(plain(problem))
+                return
+        if moving != busy(check):
+            st.rerun()
+        progress(check, check.name, here=True)
+        known = check.result() or check.partial()
+        if known is None:
+            findings_refused(check)
+            return
+        lights(run, check, known)
+        if check.state == "finished":
+            after(run, check, known)
+
+    verdict()
+
+
+def findings_refused(check: Evaluation) -> None:
+    """Before the first image: what is being done."""
+    if check.state in BUSY:
+        st.html('<p class="dynat-waiting" role="status">Looking at the model and its images.</p>')
+
+
+def lights(run: Run, check: Evaluation, known: dict[str, Any]) -> None:
+    """The sentence, the three lights, and what was found before the attack."""
+    verdict = known["verdict"]
+    kind = "ok" if verdict["ok"] else "partial" if verdict.get("so_far") else "loud"
+    st.html(f'<p class="dynat-sentence {kind}" role="status">{escape(verdict["sentence"])}</p>')
+    for place, light in zip(st.columns(3), verdict["lights"], strict=True):
+        with place, st.container(border=True, height="stretch"):
+            st.html(light_card(light))
+            count_button(run, check, light)
+    failed = [f for f in known["findings"] if not f["ok"]]
+    passed = len(known["findings"]) - len(failed)
+    for finding in failed:
+        st.html(f'<p class="dynat-note"><b>Before the attack.</b> {escape(finding["sentence"])}</p>')
+    words = known["settings"]["words"]
+    st.html(f'<p class="dynat-facts">{escape(words)}; {passed} checks before the attack found nothing.</p>')
+
+
+def light_card(light: dict[str, Any]) -> str:
+    """One light: a sign and a word, never a colour alone; the number beside its threshold, n and the loss."""
+    sign, kind = {"no problem found": ("●", "ok"), "insufficient": ("▲", "loud")}.get(light["state"], ("○", "open"))
+    measured = ""
+    if light["number"] is not None and light["threshold"] is not None:
+        measured = f"{light['number']:.3g}, threshold {light['threshold']:.3g}, "
+    return (
+        f'<div class="dynat-light {kind}"><h4>{escape(light["question"])}</h4>'
+        f"<p><b><i>{sign}</i> {escape(light['state'])}</b></p><p>{escape(light['sentence'])}</p>"
+        f'<p class="dynat-facts">{measured}n = {light["n"]}, {escape(light["loss"])} loss</p></div>'
+    )
+
+
+def count_button(run: Run, check: Evaluation, light: dict[str, Any]) -> None:
+    """The images behind a count, in Trajectory, under the loss they were judged by."""
+    images = light["images"]
+    if not images:
+        return
+    words = f"Open {'the image' if len(images) == 1 else f'these {len(images)} images'}"
+    if st.button(words, key=f"open-{check.name}-{light['name']}"):
+        attack = None if run.kind == "external" else f"{min(check.settings.steps, 200)},eps/4,margin,random"
+        result = check.result() or {}
+        query = carry(
+            run=run.id, epoch=result.get("epoch"), image=images[0], attack=attack,
+            images=",".join(str(k) for k in images[:CARRIED]),
+        )  # fmt: skip
+        st.switch_page("pages/trajectory.py", query_params=query)
+
+
+# ---------------------------------------------------------------------------------------------------------- and then?
+
+
+def after(run: Run, check: Evaluation, known: dict[str, Any]) -> None:
+    """Where the images ended, and what would show more."""
+    samples = check.samples()
+    left, right = st.columns([7, 5], gap="medium")
+    with left:
+        drawn(pictures.endings(samples), f"endings-{check.name}")
+    with right:
+        actions(run, check, known, samples)
+
+
+def actions(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.DataFrame) -> None:
+    """What to run next, one press each, and what those that were run changed."""
+    st.html('<h4 class="dynat-head">What to run next?</h4>')
+    done = [a for a in of_kind(run, "again") if a.settings.after == check.name]
+    offered = next_actions(samples, {light["name"]: light["ok"] for light in known["verdict"]["lights"]})
+    if not offered and not done:
+        st.html(
+            '<p class="dynat-line">Every image that stands is converged. The ladder below attacks with more methods; '
+            "an attack made for this model may still do better.</p>"
+        )
+    for action in offered:
+        tried = next((a for a in done if a.settings.action == action.action), None)
+        if tried is None and not view_only() and run.kind != "external":
+            if st.button(f"{action.words}", key=f"next-{check.name}-{action.action}"):
+                settings = check.settings
+                again = Again(
+                    epoch=settings.epoch, eps=settings.eps, norm=settings.norm, seed=settings.seed,
+                    images=action.images, after=check.name, action=action.action,
+                )  # fmt: skip
+                remember(start_here(run, again))
+                st.rerun()
+        elif tried is None:
+            st.html(f'<p class="dynat-line">{escape(action.words)}.</p>')
+    for again in done:
+        compared(run, again)
+
+
+def compared(run: Run, again: Evaluation) -> None:
+    """One next action: before and after, image by image."""
+
+    @live(LOOK if busy(again) else None)
+    def outcome() -> None:
+        if again.state in ("queued", "interrupted") and busy(again):
+            push(again)
+        progress(again, again.name, here=True)
+        result = again.result()
+        if result is None:
+            return
+        newly, n = result["newly_broken"], result["n"]
+        words = (
+            f"<b>{escape(result['action'].capitalize())}</b> on {result['attacked']} images, "
+            f"{result['seconds']:.1f} s: "
+            f"robust accuracy {share(result['robust_before'], n)} before, {share(result['robust_after'], n)} after; "
+            f"converged {result['converged_before']} before, {result['converged_after']} after; "
+            f"{len(newly)} newly broken."
+        )
+        st.html(f'<p class="dynat-line">{words}</p>')
+        if newly and st.button(f"Open the {len(newly)} newly broken", key=f"newly-{again.name}"):
+            query = carry(run=run.id, image=newly[0], images=",".join(str(k) for k in newly[:CARRIED]))
+            st.switch_page("pages/trajectory.py", query_params=query)
+
+    try:
+        outcome()
+    except RunError as error:
+        st.error(plain(error))
+
+
+with page("Check a model", "May I believe this number? Had the attack finished, and on which images not?"):
+    main()

@@ -1,0 +1,133 @@
+"""Below a verdict: the ladder of attacks, the reviewer's curves, and examples carried from network to network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from dynat_core.evaluation_settings import Curves, Ladder, Measured, Transfer
+from dynat_core.run import Run
+from dynat_core.views import check as pictures
+from dynat_core.views.words import percent
+from ui.checks import busy, drawn, of_kind, progress, start_job
+from ui.choose import titles
+from ui.frame import live, teaching, view_only
+from ui.words import plain, share
+
+LOOK = 1.0  # seconds between looks at a job that is under way
+
+
+def measured_tabs(screen: str, run: Run, known: Mapping[str, Run]) -> None:
+    """One tab for each kind of measurement; what has not been measured can be asked for."""
+    if teaching():
+        return
+    ladder, curves, transfer = st.tabs(["Ladder of attacks", "Curves", "From model to model"])
+    with ladder:
+        section(screen, run, "ladder", _ladder_form, _ladder_result)
+    with curves:
+        section(screen, run, "curves", _curves_form, _curves_result)
+    with transfer:
+        section(screen, run, "transfer", lambda r: _transfer_form(r, known), _transfer_result)
+
+
+def section(screen: str, run: Run, kind: str, form, result) -> None:
+    """The newest measurement of a kind, and the form that asks for another."""
+    found = of_kind(run, kind)
+    newest = found[0] if found else None
+
+    @live(LOOK if newest is not None and busy(newest) else None)
+    def shown() -> None:
+        if newest is None:
+            return
+        progress(newest, newest.name)
+        known = newest.result()
+        if known is not None:
+            result(newest, known)
+
+    shown()
+    if view_only() or not (run.kept_epochs() or run.kind == "imported"):
+        if newest is None:
+            st.caption("Not measured, and measuring needs torch and the network's weights.")
+        return
+    if newest is not None and busy(newest):
+        return
+    settings: Measured | None = form(run)
+    if settings is not None:
+        start_job(run, settings)
+        st.rerun()
+
+
+# --------------------------------------------------------------------------------------------------------- the ladder
+
+
+def _ladder_form(run: Run) -> Ladder | None:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        most = run.config.test_size
+        n = st.number_input("test images", 8, most, min(1000, most), key=f"ladder.n.{run.id}", width=140)
+        hint = (
+            "Needs pyautoattack (requirements-attack.txt); where it is not installed it is left out, and that is said."
+        )
+        with_aa = st.toggle("with AutoAttack", True, key=f"ladder.aa.{run.id}", help=hint)
+        if st.button("Climb the ladder", type="primary", key=f"ladder.start.{run.id}"):
+            return Ladder(n=int(n), autoattack=with_aa)
+    return None
+
+
+def _ladder_result(evaluation, result) -> None:
+    left, right = st.columns([6, 6], gap="medium")
+    worst = result["worst"]
+    with left:
+        drawn(pictures.ladder(result), f"ladder-{evaluation.name}")
+    with right:
+        st.html(
+            f'<p class="dynat-sentence">Worst case over all attacks: '
+            f"{share(worst['correct'], result['n'])} of {result['n']:,} images, {result['chosen']}.</p>"
+        )
+        rows = [
+            {
+                "attack": rung["words"],
+                "right": percent(rung["accuracy"], 1),
+                "95 %": f"{100 * rung['low']:.1f} to {100 * rung['high']:.1f}",
+                "broke": rung["broke"],
+                "gradients": round(rung["gradients"]),
+                "s": round(rung["seconds"], 1),
+            }
+            for rung in result["rungs"]
+        ]
+        st.dataframe(rows, hide_index=True, height="content")
+        for note in [*result.get("left_out", []), *(w for rung in result["rungs"] for w in rung["warnings"])]:
+            st.caption(plain(note))
+
+
+# ---------------------------------------------------------------------------------------------------- curves, transfer
+
+
+def _curves_form(run: Run) -> Curves | None:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        most = run.config.test_size
+        n = st.number_input("test images", 8, most, min(200, most), key=f"curves.n.{run.id}", width=140)
+        if st.button("Draw the curves", type="primary", key=f"curves.start.{run.id}"):
+            return Curves(n=int(n))
+    return None
+
+
+def _curves_result(evaluation, result) -> None:
+    pass
+
+
+def _transfer_form(run: Run, known: Mapping[str, Run]) -> Transfer | None:
+    names = titles(list(known.values()))
+    fitting = [id for id, other in known.items() if id != run.id and other.config.data.name == run.config.data.name]
+    if not fitting:
+        st.caption("There is no other model of the same data here.")
+        return None
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        others = st.multiselect("with", fitting, format_func=lambda id: names[id], key=f"transfer.others.{run.id}")
+        if st.button("Carry examples across", type="primary", disabled=not others, key=f"transfer.start.{run.id}"):
+            return Transfer(others=tuple(others))
+    return None
+
+
+def _transfer_result(evaluation, result) -> None:
+    pass
