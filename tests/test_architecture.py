@@ -56,7 +56,10 @@ MAY_IMPORT = {
     "dynat_core.array_files": set(),
     "dynat_core.picture_folders": {"dynat_core.array_files"},
     "dynat_core.own_data": {
-        "dynat_core.config", "dynat_core.files", "dynat_core.array_files", "dynat_core.picture_folders",
+        "dynat_core.config",
+        "dynat_core.files",
+        "dynat_core.array_files",
+        "dynat_core.picture_folders",
     },
 }
 
@@ -72,7 +75,8 @@ PURE = {
     "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
     "dynat_core.config", "dynat_core.presets",
     "dynat_core.theory.minimax", "dynat_core.theory.concavity", "dynat_core.theory.logistic",
-    "dynat_core.theory.entropy", "dynat_core.theory.adversarial_sgd",
+    "dynat_core.theory.entropy", "dynat_core.theory.probe", "dynat_core.theory.adversarial_sgd",
+    "dynat_core.theory.weak_order", "dynat_core.theory.learning_rate",
     "dynat_core.comparison",
 }  # fmt: skip
 FOLDERS_AND_PROCESSES = {
@@ -80,6 +84,7 @@ FOLDERS_AND_PROCESSES = {
     "dynat_core.worker",
     "dynat_core.supervisor", "dynat_core.follow", "dynat_core.doctor", "dynat_core.analyst", "dynat_core.helper",
     "dynat_core.__main__", "dynat_core.compared", "dynat_core.exports", "dynat_core.report",
+    "dynat_core.comparison_report",
 }  # fmt: skip
 
 
