@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dynat_core.theory import adversarial_sgd as sgd
+from dynat_core.theory import learning_rate, weak_order
+from dynat_core.theory.adversarial_sgd import Quadratic
 from dynat_core.views import sde as picture
 from ui.frame import page, screen_of
 from ui.link import Cursor, Switched, told
@@ -27,7 +28,7 @@ WHERE = (
 )
 SHOWS = (
     "On one quadratic model, how closely the equation follows many runs of adversarial SGD, how its error shrinks with "
-    "the step size, and that a learning rate that falls once noise dominates ends lower than fixed ones."
+    "the step size, and that a learning rate that falls once noise dominates ends no higher than these fixed ones."
 )
 NOT = (
     "Anything about PGD as it is used, whose signs and projection are outside the equation, about robustness, or about "
@@ -73,28 +74,25 @@ def main() -> None:
 @st.cache_data(show_spinner=False, max_entries=40)
 def study(eta: float, ascents: int, batch: int) -> picture.Study:
     """Runs, errors and learning rates of one model."""
-    q = sgd.Quadratic(eta, ascents, batch)
+    q = Quadratic(eta, ascents, batch)
     steps = round(TIME / eta)
     fixed = {"fixed": 1.0, "half": 0.5, "quarter": 0.25}
-    moments = {name: sgd.second_moment(q, np.full(steps, u)) for name, u in fixed.items()}
-    moments |= {"rule": sgd.second_moment(q, sgd.ruled(q, steps)), "best": sgd.second_moment(q, sgd.best(q, steps))}
+    moments = {name: learning_rate.second_moment(q, np.full(steps, u)) for name, u in fixed.items()}
+    moments |= {
+        "rule": learning_rate.second_moment(q, learning_rate.ruled(q, steps)),
+        "best": learning_rate.second_moment(q, learning_rate.best(q, steps)),
+    }
     return picture.Study(q, q.paths(steps, RUNS), errors(ascents, batch), moments)
 
 
 @st.cache_data(show_spinner=False, max_entries=40)
-def errors(ascents: int, batch: int) -> dict[str, picture.Errors]:
-    """The error of each moment against the step size, exact and measured."""
+def errors(ascents: int, batch: int) -> dict[str, weak_order.Errors]:
+    """The error of each moment against the step size, exact and measured; it does not depend on the chosen eta."""
 
-    def model(eta: float) -> sgd.Quadratic:
-        return sgd.Quadratic(eta, ascents, batch)
+    def model(eta: float) -> Quadratic:
+        return Quadratic(eta, ascents, batch)
 
-    found = {}
-    for moment in ("mean", "variance"):
-        full, blind = sgd.weak_errors(model, ETAS, MEASURED_AT, moment)
-        measured, spread = sgd.measured_errors(model, ETAS, MEASURED_AT, moment)
-        order = sgd.fitted_order(ETAS, measured, spread)
-        found[moment] = picture.Errors(np.array(ETAS), MEASURED_AT, full, blind, measured, spread, order)
-    return found
+    return {moment: weak_order.errors(model, ETAS, MEASURED_AT, moment) for moment, _ in picture.MOMENTS}
 
 
 with page("SDE", "Does a stochastic differential equation predict this run of adversarial training?"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
-from dynat_core.theory.entropy import local_entropy_gradient
-from dynat_core.theory.logistic import Logistic, two_clouds
+from dynat_core.theory.probe import PLACES, probe
+from dynat_core.views import Scene
 from dynat_core.views import smoothness as picture
 from ui.frame import page, screen_of
 from ui.link import Cursor, choice
@@ -15,10 +14,7 @@ from ui.theory import explained, setting
 from ui.words import plain
 
 SCREEN = screen_of("Smoothness")
-PLACES = 80  # even: no place lies on the crease
 PROBES = {"across": "across an axis, θ₂ = 0", "zero": "through θ = 0"}
-LINES = {"across": ((1.0, 0.0), (0.0, 1.0)), "zero": ((0.0, 0.0), (0.8, 0.6))}  # a point on the crease, the direction
-NEAREST = 0.03  # closer to the crease than this the smoothed gradient's quadrature would be read off, not its change
 FORMULA = r"""\begin{gathered}\nabla L_{2}(\theta)=-s(-m)\,(yx-\varepsilon\,\theta/\|\theta\|_2)\\
 \nabla L_{\infty}(\theta)=-s(-m)\,(yx-\varepsilon\,\mathrm{sign}\,\theta)\\
 F(\theta)=-\tau^2\log\!\int\! e^{-\left(L(w)+\frac\gamma2\|w-\theta\|^2\right)/\tau^2}\,dw\end{gathered}"""
@@ -72,38 +68,9 @@ def main() -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=100)
-def scene(which: str, eps: float, gamma: float, tau: float):
+def scene(which: str, eps: float, gamma: float, tau: float) -> Scene:
     """The picture of one probe."""
     return picture.smoothness(probe(which, eps, gamma, tau))
-
-
-def probe(which: str, eps: float, gamma: float, tau: float) -> picture.Probe:
-    """Gradients along a line and their change round its crease, raw and smoothed."""
-    x, y = two_clouds()
-    models = Logistic(x, y, eps, "l2"), Logistic(x, y, eps, "linf")
-    (centre, way), at = map(np.array, LINES[which]), np.linspace(-2, 2, PLACES)
-    thetas = centre + at[:, None] * way
-    distances = np.logspace(-4, 0, 25)
-    ends = centre + distances[:, None] * way, centre - distances[:, None] * way
-    near = distances >= NEAREST
-    raw = [model.gradient(thetas) for model in models]
-    soft = [local_entropy_gradient(model.loss, thetas, gamma, tau) for model in models]
-    changes = [model.gradient(ends[0]) - model.gradient(ends[1]) for model in models]
-    for model in models:
-        smooth = np.full((len(distances), 2), np.nan)
-        smooth[near] = np.subtract(*(local_entropy_gradient(model.loss, end[near], gamma, tau) for end in ends))
-        changes.append(smooth)
-    rates = tuple(np.linalg.norm(change, axis=-1) / (2 * distances) for change in changes)
-    jumps = along(models[0], centre, way), along(models[1], centre, way)
-    return picture.Probe(models, thetas, way, at, (*raw, *soft), distances, rates, jumps, gamma)
-
-
-def along(model: Logistic, centre: np.ndarray, way: np.ndarray) -> float:
-    """The jump of the gradient's component along `way` at the crease `centre`, closed form."""
-    if np.any(centre):
-        return model.jump(centre, 1)
-    weight = float(np.mean(1 / (1 + np.exp(model.margins(centre)))))  # at 0 every coordinate turns at once
-    return 2 * model.eps * weight * float(np.linalg.norm(way, ord=2 if model.norm == "l2" else 1))
 
 
 with page("Smoothness", "Where does the adversarial loss have a crease, and does smoothing iron it out?"):

@@ -93,11 +93,3 @@ def two_clouds(count: int = 16, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     y = np.where(np.arange(count) % 2 == 0, 1.0, -1.0)
     return y[:, None] * np.array([0.5, 0.4]) + draw.normal(0, 0.9, (count, 2)), y
-
-
-def quotients(gradient: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """||grad(a) - grad(b)|| / ||a - b|| (n-1,) of neighbours on a line; gradient (n, d), at (n, d).
-
-    Each is a lower bound of the gradient's Lipschitz constant, where there is one.
-    """
-    return np.linalg.norm(np.diff(gradient, axis=0), axis=-1) / np.linalg.norm(np.diff(at, axis=0), axis=-1)

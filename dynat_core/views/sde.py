@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erf
 from typing import Any
 
 import numpy as np
 
-from dynat_core.theory.adversarial_sgd import Order, Quadratic
+from dynat_core.theory.adversarial_sgd import Quadratic
+from dynat_core.theory.weak_order import Errors
 from dynat_core.views.base import SPARE, Note, Scene, Series, Switch, View, Words
 from dynat_core.views.decades import decades, laid
 from dynat_core.views.figures import axis, band, layout, line, share_axis
@@ -25,22 +26,6 @@ SERIES = (
 )
 MOMENTS = (("mean", "mean"), ("variance", "variance"))
 _SAMPLES = 5
-
-
-@dataclass(frozen=True)
-class Errors:
-    """How far the equation is from the steps at one time, against eta (m,).
-
-    full, blind: exact. measured, spread: signed errors of simulated runs and their standard errors; order: fitted.
-    """
-
-    etas: np.ndarray
-    time: float
-    full: np.ndarray
-    blind: np.ndarray
-    measured: np.ndarray
-    spread: np.ndarray
-    order: Order
 
 
 @dataclass(frozen=True)
@@ -145,7 +130,7 @@ def _errors(study: Study, moment: str, n: int) -> View:
         line(at, _listed(laid(found.full)), f"@s{EQUATION}", SERIES[EQUATION].dash, 2.2, meta=EQUATION),
         line(at, _listed(laid(found.blind)), f"@s{BLIND}", SERIES[BLIND].dash, 2.2, meta=BLIND),
     ]
-    guides, words = _guides(found)
+    guides, words = _guides(found, (1, 2) if moment == "mean" else (2,))
     size, half = np.abs(found.measured), 1.96 * found.spread
     sure = size > half  # the others' interval reaches 0, which a logarithmic axis has no place for
     up, down = laid(size + half) - laid(size), laid(size) - laid(np.where(sure, size - half, np.nan))
@@ -154,7 +139,7 @@ def _errors(study: Study, moment: str, n: int) -> View:
             "color": color, "thickness": 1.4, "width": 4}  # fmt: skip
     data.append({"type": "scatter", "mode": "markers", "x": x, "y": y, "error_y": bars, "hoverinfo": "skip",
                  "marker": {"size": 7, "color": color}, "meta": RUNS})  # fmt: skip
-    values = [found.full, found.blind, size[sure] + half[sure], size[sure] - half[sure]]
+    values = [found.full, found.blind, found.full[-1:] * 0.6, size[sure] + half[sure], size[sure] - half[sure]]
     frame = layout(
         decades("step size eta", [found.etas], showgrid=False),
         decades(f"error of the {moment} at time {number(found.time, 1)}", values),
@@ -170,12 +155,13 @@ def _errors(study: Study, moment: str, n: int) -> View:
     )  # fmt: skip
 
 
-def _guides(found: Errors) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Thin lines of slope 1 and 2 below the exact curves, with their names."""
+def _guides(found: Errors, slopes: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Thin lines of these slopes below the exact curves, with their names."""
     ends = laid(found.etas[[-1, 0]])
     shapes, words = [], []
-    for slope, values in ((1, found.blind), (2, found.full)):
-        y0 = float(laid(values)[-1]) - 0.16
+    for slope in slopes:
+        lowest = found.blind if slope == 1 else np.minimum(found.blind, found.full)
+        y0 = float(laid(lowest)[-1]) - 0.16
         y1 = y0 + slope * float(ends[1] - ends[0])
         look = {"color": "@muted", "width": 1, "dash": "solid"}
         shapes.append({"type": "line", "x0": float(ends[0]), "x1": float(ends[1]), "y0": y0, "y1": y1, "line": look})

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dynat_core.theory.logistic import Logistic
+from dynat_core.theory.probe import REACH, Probe
 from dynat_core.views.base import SPARE, Note, Scene, Series, View, Words
 from dynat_core.views.decades import decades, laid
 from dynat_core.views.figures import axis, layout, line
 from dynat_core.views.words import number
 
 L2, LINF, SOFT_L2, SOFT_LINF = range(4)
-REACH = 2.0  # the picture shows weights from -REACH to REACH
 SERIES = (
     Series("L2", SPARE[0][:2], "solid"),
     Series("L-inf", SPARE[1][:2], "dash"),
@@ -24,26 +23,6 @@ SERIES = (
 )
 # Directions as colours, the same at both ends; of about one lightness, so that only a crease makes an edge.
 _WHEEL = ("#7fb2e5", "#b7a3e0", "#e59ab5", "#e8a97c", "#cdb75e", "#8fc28a", "#7fb2e5")
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A straight line through the weights and what was computed along it.
-
-    thetas: (n, 2) places, none on the crease itself; direction: (2,) of length 1; at: (n,) distance from the crease.
-    gradients: series -> (n, 2). distances: (m,); changes: series -> (m,) of ||grad(+t) - grad(-t)|| / 2t; NaN where it
-    was not computed. gamma: of the smoothing.
-    """
-
-    models: tuple[Logistic, Logistic]
-    thetas: np.ndarray
-    direction: np.ndarray
-    at: np.ndarray
-    gradients: tuple[np.ndarray, ...]
-    distances: np.ndarray
-    changes: tuple[np.ndarray, ...]
-    jumps: tuple[float, float]
-    gamma: float
 
 
 def smoothness(probe: Probe) -> Scene:
@@ -170,17 +149,21 @@ def _quotients(probe: Probe) -> View:
     for k, series in enumerate(SERIES):
         drawn = [None if np.isnan(v) else round(float(v), 4) for v in laid(probe.changes[k])]
         data.append(line(places, drawn, f"@s{k}", series.dash, 2.4, meta=k))
-    ceiling = float(laid([probe.gamma])[0])
-    data.append(line([places[0], places[-1]], [ceiling, ceiling], "@muted", "dot", 1.2))
+    known = [(probe.gamma, "@muted", f"γ = {number(probe.gamma)}: smoothed ones stay below")]
+    if probe.ceiling is not None:
+        known.append((probe.ceiling, f"@s{L2}", f"{number(probe.ceiling)}: L2 stays below, closed form"))
+    words = []
+    for value, color, said in known:
+        level = float(laid([value])[0])
+        data.append(line([places[0], places[-1]], [level, level], color, "dot", 1.2))
+        words.append({"text": said, "x": places[0], "y": level, "xanchor": "left", "yanchor": "bottom", "xshift": 4,
+                      "showarrow": False, "font": {"size": 11, "color": "@muted"}})  # fmt: skip
     frame = layout(
         decades("t, distance from the crease", [probe.distances], showgrid=False),
-        decades("change of gradient per length", [*probe.changes, np.array([probe.gamma])]),
+        decades("change of gradient per length", [*probe.changes, np.array([value for value, *_ in known])]),
         left=62,
     )
-    said = {"text": f"γ = {number(probe.gamma)}: smoothed ones stay below", "x": places[0], "y": ceiling,
-            "xanchor": "left", "yanchor": "bottom", "xshift": 4, "showarrow": False,
-            "font": {"size": 11, "color": "@muted"}}  # fmt: skip
-    frame["annotations"] = [said]
+    frame["annotations"] = words
     note = Note(["between +t and −t; a lower bound of any Lipschitz constant"] * len(probe.at))
     return View(
         "quotients", "How fast does the gradient change?", 4, 300, notes=[note], fig={"data": data, "layout": frame},
