@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dynat_core.errors import ConfigError, DynatError, JobError, RunError
+from dynat_core.evaluations import Evaluation, open_evaluation
 from dynat_core.jobs import ensure_worker, stop_workers, worker_alive
 from dynat_core.run import Run
 from dynat_core.runs import RunStore
@@ -133,6 +134,48 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return code
 
 
+def export(arguments: argparse.Namespace) -> int:
+    """Write tables, adversarial examples, figures and a LaTeX row of a run or an evaluation into a folder."""
+    from dynat_core import exports
+
+    run, evaluation = _find_measured(arguments.what)
+    files = exports.evaluation_files(run, evaluation) if evaluation else exports.run_files(run)
+    for path in exports.write(files, Path(arguments.to)):
+        print(path)
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write a run, an evaluation, or several runs compared, as one HTML file that opens without a network."""
+    from dynat_core import comparison_report, report
+
+    target = Path(arguments.to)
+    if len(arguments.what) > 1:
+        content = comparison_report.comparison_report([_find(what) for what in arguments.what])
+    else:
+        run, evaluation = _find_measured(arguments.what[0])
+        content = report.evaluation_report(run, evaluation) if evaluation else report.run_report(run)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    except OSError as error:
+        raise JobError(f"{target} cannot be written ({error.strerror}); name another file with --to.") from error
+    print(target)
+    return 0
+
+
+def _find_measured(text: str) -> tuple[Run, Evaluation | None]:
+    """The run `RUN`, or the run and its evaluation `RUN/EVALUATION`; folders of both are understood too."""
+    path = Path(text)
+    if path.parent.name == "evaluations":  # the folder that `evaluate` prints
+        text = f"{path.parent.parent.name}/{path.name}"
+    elif len(path.parts) != 2 or path.parent.absolute() == RunStore().folder.absolute():
+        return _find(text), None
+    id, _, name = text.partition("/")
+    run = _find(id)
+    return run, open_evaluation(run.folder, name)
+
+
 def runs(arguments: argparse.Namespace) -> int:
     """One line per run, newest first."""
     from dynat_core.follow import accuracies
@@ -202,11 +245,15 @@ def presets(arguments: argparse.Namespace) -> int:
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """Fetch what is missing of a data set, and check it."""
+    """Fetch what is missing of a data set, and check it; or add images of your own: data add FILE --name NAME."""
     from pydantic import TypeAdapter
 
     from dynat_core.config import SHAPES, Data
 
+    if arguments.data == "add":
+        return _add_data(arguments)
+    if arguments.file or arguments.name or arguments.classes:
+        raise ConfigError('Images of your own are added with "python -m dynat_core data add FILE --name NAME".')
     if arguments.data not in SHAPES:
         raise ConfigError(f"There is no data set called {arguments.data}; {_nearest(arguments.data, list(SHAPES))}")
     try:
@@ -219,6 +266,50 @@ def data(arguments: argparse.Namespace) -> int:
     images = len(found.train) + len(found.validation)
     print(f"{arguments.data}: {images:,} training and {len(found.test):,} test images, all in order.")
     return 0
+
+
+def _add_data(arguments: argparse.Namespace) -> int:
+    from dynat_core import own_data
+
+    if not arguments.file or not arguments.name:
+        raise ConfigError('Give a file and a name: "python -m dynat_core data add FILE --name NAME".')
+    classes = arguments.classes.split(",") if arguments.classes is not None else None
+    found = own_data.add(Path(arguments.file), arguments.name, classes)
+    n, channels, height, width = found.images.shape
+    for note in found.notes:
+        print(f"  {note}")
+    print(f"{arguments.name}: {n:,} images of {channels}x{height}x{width}, {len(found.class_names)} classes")
+    for k, name in enumerate(found.class_names[:20]):
+        print(f"  label {k}: {name}, {int((found.labels == k).sum()):,} images")
+    if len(found.class_names) > 20:
+        print(f"  and {len(found.class_names) - 20} more classes")
+    print("A network must number its classes in this order; it is checked when a model is added or checked.")
+    print(own_data.place(arguments.name))
+    return 0
+
+
+def model(arguments: argparse.Namespace) -> int:
+    """Bring in a network from a file (model add FILE), or list the architectures whose weights are understood."""
+    try:
+        from dynat_core import model_adding, models
+    except ImportError as error:
+        raise JobError("torch is not installed, and a model file cannot be read without it; "
+                       'install it with "pip install -r requirements.txt".') from error  # fmt: skip
+    if arguments.action == "architectures":
+        width = max(map(len, models.ARCHITECTURES))
+        for name, function in models.ARCHITECTURES.items():
+            print(f"{name:{width}}  {(function.__doc__ or '').strip().splitlines()[0].rstrip('.')}")
+        return 0
+    if arguments.action != "add":
+        near = _nearest(arguments.action, ["add", "architectures"])
+        raise ConfigError(f"There is no model {arguments.action}; {near}")
+    if not arguments.file:
+        raise ConfigError('Give a file: "python -m dynat_core model add FILE".')
+    wish = model_adding.Wish(
+        data=arguments.data, eps=arguments.eps, norm=arguments.norm, architecture=arguments.architecture,
+        normalisation=arguments.normalisation, name=arguments.name, id=arguments.id, n=arguments.n,
+    )  # fmt: skip
+    return _launched(model_adding.add_model(RunStore(), Path(arguments.file), wish, print), arguments.wait)
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -262,9 +353,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stop": stop,
     "resume": resume,
     "evaluate": evaluate,
+    "export": export,
+    "report": report,
     "worker": worker,
     "presets": presets,
     "data": data,
+    "model": model,
     "doctor": doctor,
     "job": job,
 }
@@ -292,6 +386,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="key=value", help="another setting, such as eps=8/255")
     add("--resume", metavar="NAME", help="go on with an evaluation that was stopped, by its folder's name")
     add("--no-wait", action="store_true", help="return at once; a worker does it")
+    add = parsers["export"].add_argument
+    add("what", metavar="RUN[/EVALUATION]", help='the id of a run, as "runs" lists it, or of an evaluation of it')
+    add("--to", required=True, metavar="FOLDER", help="where the files are put; it is made if need be")
+    add = parsers["report"].add_argument
+    add("what", nargs="+", metavar="RUN[/EVALUATION]", help="one run or evaluation, or two to six runs to compare")
+    add("--to", required=True, metavar="FILE.html", help="the file to write")
     for name in ("train", "resume"):
         parsers[name].add_argument("--wait", action="store_true", help="show how it goes, and return when it has ended")
     for name in ("stop", "resume"):
@@ -300,7 +400,23 @@ def _parser() -> argparse.ArgumentParser:
     either.add_argument("--once", action="store_true", help="end as soon as nothing waits")
     either.add_argument("--stop", action="store_true", help="end the workers of this store; their runs can be resumed")
     parsers["worker"].add_argument("--presence", type=int, help=argparse.SUPPRESS)
-    parsers["data"].add_argument("data", metavar="NAME", help="digits, mnist, fashion-mnist or cifar10")
+    add = parsers["data"].add_argument
+    add("data", metavar="NAME", help='digits, mnist, fashion-mnist or cifar10; or "add"')
+    add("file", metavar="FILE", nargs="?", help="with add: an .npz file, or a folder with one folder for each class")
+    add("--name", metavar="NAME", help="with add: what to call the images")
+    add("--classes", metavar="A,B,C", help="with add: names of the classes, in label order")
+    add = parsers["model"].add_argument
+    add("action", metavar="ACTION", help="add or architectures")
+    add("file", metavar="FILE", nargs="?", help="weights (safetensors, or a torch file), TorchScript or torch.export")
+    add("--data", metavar="NAME", help='the images it was trained for; "data add" takes your own')
+    add("--eps", metavar="SIZE", help="radius, such as 8/255")
+    add("--norm", default="linf", metavar="NORM", help="linf (the default) or l2")
+    add("--architecture", metavar="NAME", help="the network the weights belong to; guessed by default")
+    add("--normalisation", metavar="NAME", help="what is done to the pixels first; by default what gives more right")
+    add("--name", metavar="TITLE", help="a title to find the model by")
+    add("--id", metavar="ID", help="the name of its folder; one is made up by default")
+    add("--n", type=int, default=256, metavar="N", help="test images to measure it on, 256 by default")
+    add("--wait", action="store_true", help="show how it goes, and return when it has been measured")
     parsers["job"].add_argument("folder", metavar="FOLDER")
     parsers["job"].add_argument("--device")
     parsers["job"].add_argument("--parent", type=int, help=argparse.SUPPRESS)
