@@ -11,6 +11,7 @@ import numpy as np
 from dynat_core.theory.adversarial_sgd import Quadratic
 
 Model = Callable[[float], Quadratic]  # eta -> the model
+_SLOPES = (-1.0, 6.0)
 
 
 @dataclass(frozen=True)
@@ -93,22 +94,21 @@ def measured_errors(
 
 
 def fitted_order(etas: Sequence[float], errors: np.ndarray, spread: np.ndarray) -> Order:
-    """The slope of |error| = C eta^p, fitted to signed errors with known standard errors (Gauss and Newton).
+    """The slope p of error = C eta^p, fitted to signed errors with known standard errors by least squares.
 
-    The interval is that of independent Gaussian errors, linearised at the fit. Errors must share a sign on the whole:
-    with C's sign taken from the most certain one.
+    Interval: the slopes whose chi squared is within 3.84 of the least, the likelihood's 95 % where errors are Gaussian.
+    An end of it is infinite where the errors drown in their noise and the search (-1 to 6) ends first.
     """
-    eta, weight = np.asarray(etas, dtype=np.float64), 1 / np.maximum(spread, 1e-300)
-    sure = int(np.argmax(np.abs(errors) * weight))
-    sign = float(np.sign(errors[sure]))
-    p, c = 2.0, sign * errors[sure] / eta[sure] ** 2.0
-    slopes = np.empty((len(eta), 2))
-    for _ in range(60):
-        model = c * eta**p
-        slopes[:, 0], slopes[:, 1] = model * np.log(eta) * weight, eta**p * weight
-        step = np.linalg.lstsq(slopes, (sign * errors - model) * weight, rcond=None)[0]
-        p, c = p + step[0], max(c + step[1], 0.1 * c)
-        if abs(step[0]) < 1e-12:
-            break
-    half = 1.96 * float(np.linalg.inv(slopes.T @ slopes)[0, 0]) ** 0.5
-    return Order(float(p), float(p) - half, float(p) + half)
+    slopes = np.linspace(*_SLOPES, 1401)
+    weighted = np.asarray(etas, dtype=np.float64) ** slopes[:, None] / spread
+    aim = errors / spread
+    c = (weighted @ aim) / np.square(weighted).sum(axis=1)
+    chi = np.square(aim - c[:, None] * weighted).sum(axis=1)
+    best = int(chi.argmin())
+    inside = np.flatnonzero(chi <= chi[best] + 3.84)
+    low, high = slopes[inside[0]], slopes[inside[-1]]
+    return Order(
+        float(slopes[best]),
+        -math.inf if inside[0] == 0 else float(low),
+        math.inf if inside[-1] == len(slopes) - 1 else float(high),
+    )

@@ -146,13 +146,19 @@ def _errors(study: Study, moment: str, n: int) -> View:
         left=66,
     )
     frame |= {"shapes": guides, "annotations": words}
-    order = found.order
-    said = f"fitted order of the runs' error {number(order.slope)} (95 % {number(order.low)} to {number(order.high)})"
-    said += f", {len(found.etas)} step sizes"
+    said = _order(found)
     return View(
         f"errors-{moment}", "How does the error shrink with the step size?", 5, 270, "", "errors", {"moment": moment},
         fig={"data": data, "layout": frame}, notes=[Note([said] * n)], colors=_colors(),
     )  # fmt: skip
+
+
+def _order(found: Errors) -> str:
+    order, count = found.order, f"{len(found.etas)} step sizes"
+    if not np.isfinite([order.low, order.high]).all():
+        return f"the runs' error over {count} is too noisy to fit an order"
+    slope, low, high = (f"{v:.2f}" for v in (order.slope, order.low, order.high))
+    return f"fitted order of the runs' error {slope} (95 % {low} to {high}), {count}"
 
 
 def _guides(found: Errors, slopes: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
