@@ -77,10 +77,12 @@ def found_words(kind: str, result: dict[str, Any]) -> list[str]:
 
 
 def accuracies(record: dict[str, Any], steps: int) -> str:
-    """`clean 97.1 %, PGD-20 75.0 % of 147 held-out images`, for the recorded attack of `steps` steps."""
-    found = [record.get(f"validation/{kind}_accuracy") for kind in ("clean", "robust")]
+    """`clean 97.1 %, PGD-20 75.0 % of 147 held-out images`, for the recorded attack of `steps` steps; of the test images
+    where nothing was held out, because the network comes from elsewhere."""
+    split, images = ("test", "test") if record.get("validation/n") == 0 else ("validation", "held-out")
+    found = [record.get(f"{split}/{kind}_accuracy") for kind in ("clean", "robust")]
     words = ["unknown" if value is None else f"{100 * value:.1f} %" for value in found]
-    return f"clean {words[0]}, PGD-{steps} {words[1]} of {record.get('validation/n', 'the')} held-out images"
+    return f"clean {words[0]}, PGD-{steps} {words[1]} of {record.get(f'{split}/n', 'the')} {images} images"
 
 
 @contextmanager

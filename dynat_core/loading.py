@@ -28,7 +28,8 @@ def network(run: Run, epoch: int | str, device: torch.device) -> nn.Module:
         if config.model.program:
             from dynat_core.model_files import load_program
 
-            return load_program(run.folder / "weights" / "0000.program", config.model.program).to(device)
+            file = run.folder / "weights" / "0000.program"
+            return load_program(file, config.model.program, config.model.normalisation, config.shape[0]).to(device)
         return weighted(config, part(run.folder, "weights", 0)).to(device)
     return weighted(config, run.weights(epoch)).to(device)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynat_core.attacks import cross_entropy, in_eval_mode, pgd, value_and_grad
+from dynat_core.conventions import order_of, predictions
 from dynat_core.threat import Ball
 
 _FEW = 32  # images that are enough to see how a model behaves
@@ -221,6 +222,14 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Finding]:
         gain <= max(0.05, 2 / len(x) ** 0.5 * 0.5),
         f"Clean accuracy is {100 * plain:.1f} % as given and {100 * best:.1f} % with the {best_name} normalisation",
         "put that normalisation inside the model",
+    )
+    order = order_of(predictions(model, x).cpu().numpy(), y.cpu().numpy(), classes) if plain < 0.7 else None
+    yield _finding(
+        "label order",
+        order is None,
+        f"The labels are in another order than the model's: {order.words() if order else ''}; "
+        f"clean accuracy is {100 * plain:.1f} % as given and {100 * (order.reordered if order else 0):.1f} % in that order",
+        "give the labels in the model's order",
     )
     yield _finding(
         "better than chance",
