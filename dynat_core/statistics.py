@@ -12,4 +12,4 @@ def wilson(successes: float, n: float, z: float = 1.959964) -> tuple[float, floa
     share = successes / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
+    return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -244,7 +244,7 @@ class Verdict:
             seen = " ".join([*found, *self.warnings])
             return f"{accuracy} so far ({self.so_far}), an upper bound. {seen or 'No problem found yet.'}{over}"
         why = " ".join([light.sentence for light in self.lights if not light.ok] + list(self.warnings))
-        return f"{accuracy} is an upper bound: insufficient, because {why[:1].lower() + why[1:]}{over}"
+        return f"{accuracy} is an upper bound: insufficient, because {_inside(why)}{over}"
 
 
 def not_yet(name: str, question: str, n: int) -> Light:
@@ -266,6 +266,11 @@ def stall(rho: np.ndarray, gradient_l1: np.ndarray) -> np.ndarray:
     advice[rho[-1] <= CONVERGED] = "done"
     advice[gradient_l1[-1] == 0] = "masked"
     return advice
+
+
+def _inside(sentence: str) -> str:
+    """A sentence as the second half of another; abbreviations keep their capitals."""
+    return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]
 
 
 def _indices(mask: np.ndarray) -> tuple[int, ...]:

@@ -162,7 +162,8 @@ def nothing_yet(run: Run) -> None:
     st.html(
         '<div class="dynat-empty"><h3>Not yet checked</h3><p>A check attacks a few hundred images with the margin '
         "loss, several restarts and blind searches, and answers three questions: had the attack finished, do its "
-        "restarts agree, and is something hiding the gradient? It says on which images not, and what to run next.</p></div>"
+        "restarts agree, and is something hiding the gradient? It says on which images not, and what to run next."
+        "</p></div>"
     )
 
 
