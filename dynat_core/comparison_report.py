@@ -33,9 +33,13 @@ from dynat_core.views.facts import cost_words, seconds_words, share, value_words
 from dynat_core.views.svg import svg
 from dynat_core.views.words import number, percent
 
+MOST = 6  # runs in one comparison: more colours and dashes are not told apart
+
 
 def comparison_report(runs: Sequence[Run]) -> bytes:
     """Which run is better, and is it luck? Raises RunError, in one sentence, where they must not be compared."""
+    if len(runs) > MOST:
+        raise RunError(f"{len(runs)} runs are too many to tell apart; compare {MOST} at most.")
     networks = [read(run) for run in runs]
     reason = refusal(networks)
     if reason:
@@ -174,4 +178,9 @@ def _probes(runs: Sequence[Run], networks: Sequence[Compared]) -> list[Html]:
 
 def _seen_words(seen: compare.Seen) -> str:
     judged = "right" if seen.right else "fooled"
-    return f"says {seen.says} ({judged}); margin {number(seen.margin)}, relative FOSC {number(seen.relative_fosc)}"
+    return f"says {seen.says} ({judged}); {left_words(seen)}"
+
+
+def left_words(seen: compare.Seen) -> str:
+    """`margin 6.3, relative FOSC 0.037`."""
+    return f"margin {number(seen.margin)}, relative FOSC {number(seen.relative_fosc)}"

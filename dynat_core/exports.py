@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from dynat_core.evaluations import Evaluation
 from dynat_core.rerun import evaluation_command
 from dynat_core.run import Run, part
 from dynat_core.statistics import wilson
+from dynat_core.views import compare
 from dynat_core.views.svg import svg
 
 Files = dict[str, Callable[[], bytes]]
@@ -76,6 +78,8 @@ def comparison_files(networks: Sequence[Compared]) -> Files:
         "comparison.csv": lambda: _csv(comparison_table(networks)),
         "comparison.parquet": lambda: _parquet(comparison_table(networks)),
         "rows.tex": lambda: latex.table([compared_outcome(network) for network in networks]).encode(),
+        "figures/accuracies.svg": lambda: svg(compare.accuracies(networks), 0).encode(),
+        "figures/deltas.svg": lambda: svg(compare.deltas(networks), 0).encode(),
     }
 
 
@@ -91,6 +95,15 @@ def write(files: Mapping[str, Callable[[], bytes]], folder: Path) -> list[Path]:
     except OSError as error:
         raise JobError(f"{folder} cannot be written ({error.strerror}); name another folder with --to.") from error
     return written
+
+
+def zipped(files: Mapping[str, Callable[[], bytes]]) -> bytes:
+    """All of them in one .zip file."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content())
+    return out.getvalue()
 
 
 # ----------------------------------------------------------------------------------------------------------- of a run

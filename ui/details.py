@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable
 from html import escape
 
 import streamlit as st
@@ -13,6 +10,7 @@ import streamlit as st
 from dynat_core.config import STRATEGY_WORDS
 from dynat_core.runs import Run
 from ui.cards import swatches
+from ui.exports import take_away_run
 from ui.link import carry
 from ui.store import history
 from ui.words import NOT_CHECKED, gradients_per_image, outcome, plain, share
@@ -68,13 +66,8 @@ def _about(run: Run) -> None:
     with st.container(horizontal=True, gap="small"):
         if st.button("Clone and edit", key=f"clone-{run.id}"):
             st.switch_page("pages/train.py", query_params=carry(clone=run.id))
-        keep("Records (CSV)", lambda: records_csv(run), f"{run.id}-epochs.csv", "text/csv")
-        keep("Settings (JSON)", lambda: run.config.to_json(indent=1), f"{run.id}.json", "application/json")
-
-
-def keep(words: str, data: Callable[[], str], name: str, kind: str) -> None:
-    """A download that is made when it is asked for."""
-    st.download_button(words, data, name, kind, key=f"keep-{name}", on_click="ignore")
+    if run.last_record():
+        take_away_run(run)
 
 
 def _facts(run: Run) -> str:
@@ -98,13 +91,3 @@ def _facts(run: Run) -> str:
         lines.append(("started", f"{last.get('time')}" + (f" ({len(starts)} starts)" if len(starts) > 1 else "")))
     lines.append(("folder", run.folder))
     return '<dl class="dynat-pairs">' + "".join(f"<dt>{k}</dt><dd>{escape(str(v))}</dd>" for k, v in lines) + "</dl>"
-
-
-def records_csv(run: Run) -> str:
-    """All records as CSV, one line per epoch; what was not measured stays empty."""
-    past = run.history()
-    out = io.StringIO()
-    table = csv.DictWriter(out, past.keys, lineterminator="\n")
-    table.writeheader()
-    table.writerows(past.records)
-    return out.getvalue()
