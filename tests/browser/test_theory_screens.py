@@ -1,0 +1,141 @@
+"""The theory screens in a real browser: both themes, the cursor by keyboard, marks where Python puts them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect  # noqa: E402
+
+from dynat_core.theory.probe import probe  # noqa: E402
+from dynat_core.views import smoothness  # noqa: E402
+from dynat_core.views.still import shapes  # noqa: E402
+from tests.browser.conftest import QUIET  # noqa: E402
+
+pytestmark = pytest.mark.browser
+SCREENS = {"theorem": "delta", "smoothness": "place", "sde": "step"}  # and the cursor's name in the address
+PATIENCE = 30_000
+
+
+@pytest.fixture(scope="module")
+def address(serve, tmp_path_factory) -> str:
+    return serve("app.py", DYNAT_STORE=str(tmp_path_factory.mktemp("theory")))
+
+
+@pytest.fixture(scope="module")
+def contexts(chromium) -> Iterator[dict]:
+    """One browser window for each theme, so that scripts are loaded once."""
+    size = {"width": 1280, "height": 800}
+    made = {scheme: chromium.new_context(viewport=size, color_scheme=scheme) for scheme in ("light", "dark")}
+    yield made
+    for context in made.values():
+        context.close()
+
+
+@pytest.fixture
+def show(contexts, address) -> Iterator[Callable[..., Page]]:
+    """show(path, scheme) -> the page once its picture stands; trouble in the browser fails the test at its end."""
+    pages, troubles = [], []
+
+    def go(path: str, scheme: str = "light") -> Page:
+        page = contexts[scheme].new_page()
+        pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not _probe(m) else None)
+        page.goto(f"{address}/{path}")
+        page.wait_for_selector(".dy[data-ready]")
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        return page
+
+    yield go
+    for page in pages:
+        page.close()
+    assert not troubles
+
+
+def _probe(message) -> bool:
+    return any(part in (message.location or {}).get("url", "") for part in QUIET)
+
+
+def wait_query(page: Page, **values: str | None) -> None:
+    page.wait_for_function(
+        """values => { const query = new URLSearchParams(location.search);
+            return Object.entries(values).every(([name, value]) => query.get(name) === value); }""",
+        arg=values,
+    )
+
+
+def wait_cursor(page: Page, i: int) -> None:
+    page.wait_for_function("i => document.querySelector('.dy-bar .dy-range')?.value === i", arg=str(i))
+
+
+MOVED = ".dy-marks path[d^=M], .dy-marks line, .dy-marks circle"
+
+
+def marks(page: Page) -> list[str]:
+    return page.locator(MOVED).evaluate_all("all => all.map(e => e.outerHTML)")
+
+
+@pytest.mark.parametrize("screen, name", SCREENS.items())
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_opens_with_its_pictures_drawn_and_the_keyboard_moves_them(show, screen, name, scheme):
+    page = show(f"{screen}?{name}=2", scheme)
+    expect(page.locator('[data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 1280
+    figures = page.locator(".dy-box:visible")
+    assert figures.count() >= 3
+    for k in range(figures.count()):  # each has something of Plotly's or of the cursor's in it
+        drawn = figures.nth(k).locator(".trace path, .heatmaplayer image, .dy-marks path[d^=M], .bars path")
+        assert drawn.count() > 0, figures.nth(k).locator(".dy-title").inner_text()
+    expect(page.locator(".katex").first).to_be_visible()
+    wait_cursor(page, 2)
+    said, before = page.locator(".dy-sentence").inner_text(), marks(page)
+    page.locator(".dy-bar .dy-range").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    wait_cursor(page, 4)
+    assert page.locator(".dy-sentence").inner_text() != said and marks(page) != before
+    wait_query(page, **{name: "4"})
+    page.keyboard.press("End")
+    wait_cursor(page, page.evaluate("+document.querySelector('.dy-bar .dy-range').max"))
+
+
+def test_sliders_switches_and_the_menu_work_and_the_cursor_stays(show):
+    page = show("sde?step=7")
+    page.get_by_role("slider", name="K, ascents of the attack").focus()
+    page.keyboard.press("ArrowRight")
+    wait_query(page, K="5", step="7")
+    wait_cursor(page, 7)
+    page.get_by_role("button", name="variance").click()
+    wait_query(page, moment="variance")
+    expect(page.locator("text=error of the variance at time 1").first).to_be_visible()
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("link", name="Theorem").click()
+    page.wait_for_selector(".st-key-theorem-picture .dy[data-ready]")
+
+
+def test_curves_and_spots_stand_where_python_puts_them(show):
+    scene = smoothness.smoothness(probe("across", 0.5, 1, 0.2))
+    page = show("smoothness?place=50")
+    found = page.evaluate(
+        """() => {
+            const box = [...document.querySelectorAll(".dy-box")].find(b => b.textContent.includes("L-inf: where"));
+            const layer = box.querySelector(".dy-marks"), plot = box.querySelector(".dy-plot");
+            const area = plot._fullLayout, x = area.xaxis, y = area.yaxis, spot = layer.querySelector("circle");
+            const data = (px, py) => [x.p2d(px - x._offset), y.p2d(py - y._offset)];
+            const points = layer.querySelector("path").getAttribute("d").match(/-?[0-9.]+/g).map(Number);
+            return {curve: points.flatMap((v, k) => (k % 2 ? [] : [data(v, points[k + 1])])),
+                    spot: data(+spot.getAttribute("cx"), +spot.getAttribute("cy"))};
+        }"""
+    )
+    curve, spot = shapes(scene.view("plane-1"), 50)
+    wanted = np.array(
+        [[float(v) for v in re.findall(r"-?[0-9.e-]+", part)] for part in re.split("[ML]", curve["path"])[1:]]
+    )
+    np.testing.assert_allclose(np.array(found["curve"]), wanted, atol=0.01)
+    np.testing.assert_allclose(found["spot"], [spot["xanchor"], spot["yanchor"]], atol=0.01)
