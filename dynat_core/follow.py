@@ -77,7 +77,7 @@ def found_words(kind: str, result: dict[str, Any]) -> list[str]:
 
 
 def accuracies(record: dict[str, Any], steps: int) -> str:
-    """`clean 97.1 %, PGD-20 75.0 % of 147 held-out images`, for the recorded attack of `steps` steps; of the test images
+    """`clean 97.1 %, PGD-20 75.0 % of 147 held-out images`, for the recorded attack of `steps` steps; of test images
     where nothing was held out, because the network comes from elsewhere."""
     split, images = ("test", "test") if record.get("validation/n") == 0 else ("validation", "held-out")
     found = [record.get(f"{split}/{kind}_accuracy") for kind in ("clean", "robust")]

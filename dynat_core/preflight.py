@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from dynat_core.attacks import cross_entropy, in_eval_mode, pgd, value_and_grad
 from dynat_core.conventions import order_of, predictions
+from dynat_core.memory import all_or_half
 from dynat_core.threat import Ball
 
 _FEW = 32  # images that are enough to see how a model behaves
+_MANY = 250  # classified together
 _CONVENTIONS = {
     # what models are often fed with outside: mean and standard deviation of each channel
     "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -41,17 +43,18 @@ class Finding:
 def preflight(model: nn.Module, ball: Ball, y: Tensor) -> list[Finding]:
     """Look at model, images (n, C, H, W) in `ball.x` and labels (n,) int64, and return every finding, fatal ones first.
 
-    The model's training flags and gradients are as found afterwards. A fatal finding ends the list.
+    A few images are looked at closely: as many of 32 as the device has room for. The model's training flags and gradients are as found afterwards. A fatal finding ends the list.
     """
     found = list(_input(ball, y))
     if any(f.fatal and not f.ok for f in found):
         return found
     was_training = model.training
     with in_eval_mode(model):
-        found += _output(model, ball.x[:_FEW], y)
+        few = _room(model, ball.x)
+        found += _output(model, ball.x[:few], y)
         if not any(f.fatal and not f.ok for f in found):
-            found += _behaviour(model, ball[:_FEW], y[:_FEW])
-            found += _accuracy(model, ball.x, y)
+            found += _behaviour(model, ball[:few], y[:few])
+            found += _accuracy(model, ball.x, y, _MANY if few >= min(_FEW, len(ball.x)) else few)
     trouble = "The model was in training mode and is measured in eval mode"
     found.append(
         replace(
@@ -60,6 +63,21 @@ def preflight(model: nn.Module, ball: Ball, y: Tensor) -> list[Finding]:
         )
     )
     return found
+
+
+def _room(model: nn.Module, x: Tensor) -> int:
+    """How many of the first images the device has room for at once. Raises torch.OutOfMemoryError without any."""
+
+    def fits(who: Tensor) -> None:
+        try:
+            with torch.no_grad():
+                model(x[: len(who)])
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            return  # what else is wrong with it is looked at next
+
+    return len(all_or_half(fits, torch.arange(min(_FEW, len(x)), device=x.device))[0])
 
 
 def _finding(name: str, ok: bool, trouble: str, fix: str, fatal: bool = False) -> Finding:
@@ -200,12 +218,12 @@ def _behaviour(model: nn.Module, ball: Ball, y: Tensor) -> Iterator[Finding]:
         )
 
 
-def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Finding]:
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor, batch: int) -> Iterator[Finding]:
     with torch.no_grad():
         classes = model(x[:1]).shape[1]
 
         def accuracy(images: Tensor) -> float:
-            parts = [model(part).argmax(1) for part in images.split(250)]
+            parts = [model(part).argmax(1) for part in images.split(batch)]
             return float((torch.cat(parts) == y).float().mean())
 
         plain = accuracy(x)
@@ -227,8 +245,10 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Finding]:
     yield _finding(
         "label order",
         order is None,
-        f"The labels are in another order than the model's: {order.words() if order else ''}; "
-        f"clean accuracy is {100 * plain:.1f} % as given and {100 * (order.reordered if order else 0):.1f} % in that order",
+        f"The labels are in another order than the model's: {order.words()}; clean accuracy is {100 * plain:.1f} % "
+        f"as given and {100 * order.reordered:.1f} % in that order"
+        if order
+        else "",
         "give the labels in the model's order",
     )
     yield _finding(
