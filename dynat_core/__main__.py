@@ -177,12 +177,19 @@ def _find_measured(text: str) -> tuple[Run, Evaluation | None]:
 
 
 def runs(arguments: argparse.Namespace) -> int:
-    """One line per run, newest first."""
+    """One line per run, newest first; archived ones only with --all."""
+    from dynat_core import bookkeeping
     from dynat_core.follow import accuracies
 
-    found = RunStore().list()
-    if not found:
+    every = RunStore().list()
+    labels = {run.id: bookkeeping.label(run) for run in every}
+    found = [run for run in every if arguments.tag is None or arguments.tag in labels[run.id].tags]
+    hidden = 0 if arguments.all else sum(labels[run.id].archived for run in found)
+    found = [run for run in found if arguments.all or not labels[run.id].archived]
+    if not every:
         print('No runs yet; "python -m dynat_core train --preset quick" makes one.')
+    elif not found and not hidden:
+        print(f"No run has the tag {arguments.tag}.")
     width = max((len(run.id) for run in found), default=0)
     for run in found:
         state = run.state
@@ -193,7 +200,62 @@ def runs(arguments: argparse.Namespace) -> int:
             if last := run.last_record():
                 words = f"epoch {last['epoch']} of {run.config.epochs}, {accuracies(last, run.config.recording.steps)}"
             words += f": {run.problem}" if state == "failed" else ""
-        print(f"{run.id:{width}}  {state:11}  {words}")
+        words += "".join(f"  #{tag}" for tag in labels[run.id].tags)
+        print(f"{run.id:{width}}  {state:11}  {words}{'  (archived)' if labels[run.id].archived else ''}")
+    if hidden:
+        print(f"{hidden} archived; --all lists {'it' if hidden == 1 else 'them'} too.")
+    return 0
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Give a run a title, tags or a note, archive it or bring it back; without an option say what it has."""
+    from dynat_core import bookkeeping
+
+    run = _find(arguments.run)
+    if arguments.title is not None:
+        bookkeeping.rename(run, arguments.title)
+    if arguments.tag or arguments.untag:
+        bookkeeping.tag(run, arguments.tag, arguments.untag)
+    if arguments.note is not None:
+        bookkeeping.note(run, arguments.note)
+    if arguments.archive or arguments.unarchive:
+        bookkeeping.archive(run, arguments.archive)
+    found = bookkeeping.label(run)
+    print(f"{run.id}: {run.title}" + (" (archived)" if found.archived else ""))
+    if found.tags:
+        print(f"tags: {', '.join(found.tags)}")
+    if found.note:
+        print(found.note)
+    return 0
+
+
+def delete(arguments: argparse.Namespace) -> int:
+    """Move runs into the store's trash, from where "restore" brings them back; --empty removes old ones for good."""
+    from dynat_core import bookkeeping
+
+    if not arguments.run and arguments.empty is None:
+        raise RunError('Name the runs to delete, or empty the trash with "--empty 30".')
+    broken = {run.id: run for run in RunStore().list() if run.state == "broken"}  # which `_find` would refuse
+    found = [broken.get(Path(text).name) or _find(text) for text in arguments.run]
+    for run in found:  # all of them are known before the first is moved
+        name = bookkeeping.delete(run)
+        print(f'{run.id} is deleted; "python -m dynat_core restore {name}" brings it back.')
+    if arguments.empty is not None:
+        gone = bookkeeping.empty(RunStore(), arguments.empty)
+        print(f"{len(gone)} run{'s' * (len(gone) != 1)} removed for good.")
+    return 0
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """Bring a deleted run back; without a name list what was deleted."""
+    from dynat_core import bookkeeping
+
+    store = RunStore()
+    if arguments.run is not None:
+        print(bookkeeping.restore(store, arguments.run).folder)
+        return 0
+    for entry in bookkeeping.deleted(store):
+        print(f"{entry.name}  deleted {entry.since:%Y-%m-%d %H:%M} UTC  {entry.title}")
     return 0
 
 
@@ -350,6 +412,9 @@ def _find(text: str) -> Run:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": train,
     "runs": runs,
+    "label": label,
+    "delete": delete,
+    "restore": restore,
     "stop": stop,
     "resume": resume,
     "evaluate": evaluate,
@@ -392,9 +457,24 @@ def _parser() -> argparse.ArgumentParser:
     add = parsers["report"].add_argument
     add("what", nargs="+", metavar="RUN[/EVALUATION]", help="one run or evaluation, or two to six runs to compare")
     add("--to", required=True, metavar="FILE.html", help="the file to write")
+    add = parsers["runs"].add_argument
+    add("--all", action="store_true", help="archived runs too")
+    add("--tag", metavar="TAG", help="only runs with this tag")
+    add = parsers["label"].add_argument
+    add("--title", metavar="TITLE", help="what to call it; an empty one brings the automatic title back")
+    add("--tag", action="append", default=[], metavar="TAG", help="add a tag; may be given several times")
+    add("--untag", action="append", default=[], metavar="TAG", help="take a tag away")
+    add("--note", metavar="TEXT", help="a note to keep with it; an empty one takes it away")
+    either = parsers["label"].add_mutually_exclusive_group()
+    either.add_argument("--archive", action="store_true", help="take it off the lists")
+    either.add_argument("--unarchive", action="store_true", help="put it back on the lists")
+    add = parsers["delete"].add_argument
+    add("run", metavar="RUN", nargs="*", help='the ids of runs, as "runs" lists them')
+    add("--empty", type=float, metavar="DAYS", help="remove for good what was deleted more than DAYS days ago")
+    parsers["restore"].add_argument("run", metavar="RUN", nargs="?", help='a deleted run, as "restore" lists it')
     for name in ("train", "resume"):
         parsers[name].add_argument("--wait", action="store_true", help="show how it goes, and return when it has ended")
-    for name in ("stop", "resume"):
+    for name in ("stop", "resume", "label"):
         parsers[name].add_argument("run", metavar="RUN", help='the id of a run, as "runs" lists it')
     either = parsers["worker"].add_mutually_exclusive_group()
     either.add_argument("--once", action="store_true", help="end as soon as nothing waits")

@@ -527,6 +527,19 @@ class RunConfig(Settings):
         length = f", {self.epochs} epochs" if self.trains_here else ""
         return f"{strategy} on {self.data.words}, eps {describe_eps(self.threat.eps)}{length}"
 
+    def title(self) -> str:
+        """The name somebody gave, or else what tells it from others: `Dynamic, digits, eps .15, seed 3`."""
+        if self.name:
+            return self.name
+        eps, norm = self.threat.eps, "" if self.threat.norm == "linf" else f"{NORM_WORDS[self.threat.norm]} "
+        whole = round(eps * 255)
+        size = f"{whole}/255" if whole and abs(eps * 255 - whole) < 1e-6 and eps < 1 else f"{eps:.3g}"
+        what = STRATEGY_WORDS[self.strategy.name]
+        if isinstance(self.model, Imported) and self.model.architecture:
+            what = self.model.architecture
+        words = [what, self.data.words, f"{norm}eps {size[1:] if size.startswith('0.') else size}"]
+        return ", ".join([*words, *([f"seed {self.seed}"] if self.trains_here else [])])
+
     # -- text in, text out
 
     def to_json(self, indent: int | None = None) -> str:

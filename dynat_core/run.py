@@ -124,8 +124,13 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The name somebody gave it, or else its id."""
-        return self.label().get("title") or (self._config and self._config.name) or self.id
+        """The name somebody gave it, or else what its settings say; of a broken run its id."""
+        title = self.label().get("title")
+        return (
+            (isinstance(title, str) and title.isprintable() and title)
+            or (self._config and self._config.title())
+            or self.id
+        )
 
     @property
     def modified(self) -> float:

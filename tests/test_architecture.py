@@ -84,7 +84,7 @@ FOLDERS_AND_PROCESSES = {
     "dynat_core.worker",
     "dynat_core.supervisor", "dynat_core.follow", "dynat_core.doctor", "dynat_core.analyst", "dynat_core.helper",
     "dynat_core.__main__", "dynat_core.compared", "dynat_core.exports", "dynat_core.report",
-    "dynat_core.comparison_report",
+    "dynat_core.comparison_report", "dynat_core.bookkeeping",
 }  # fmt: skip
 
 
