@@ -5,11 +5,12 @@ No torch: screens import this.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dynat_core.comparison import Compared
+from dynat_core.comparison import Compared, told_apart
 from dynat_core.config import AttackedStrategy
 from dynat_core.errors import RunError
 from dynat_core.evaluations import Evaluation, evaluations
@@ -19,15 +20,41 @@ from dynat_core.views.epoch_runs import gradients
 NOT_CHECKED = "not yet checked"
 
 
-def read(run: Run) -> Compared:
-    """The best network of a finished run. Raises RunError for one that has not finished or keeps no table of images."""
+def read_all(runs: Sequence[Run]) -> tuple[list[Run], list[Compared], list[str]]:
+    """(runs that can be compared, what each brings, why the others cannot); titles are told apart, and where several
+    have climbed the same ladder, it is that one."""
+    kept, networks, refused = [], [], []
+    ladder = _shared_ladder(runs)
+    for run in runs:
+        try:
+            networks.append(read(run, ladder))
+            kept.append(run)
+        except RunError as error:
+            refused.append(str(error))
+    return kept, told_apart(networks), refused
+
+
+def _shared_ladder(runs: Sequence[Run]) -> Any:
+    """Settings of the newest ladder that every run with a ladder has finished; None where there is none."""
+    climbed = [
+        [e.settings for e in evaluations(r.folder) if e.kind == "ladder" and e.state == "finished"] for r in runs
+    ]
+    first, *others = [asked for asked in climbed if asked] or [[]]
+    return next((settings for settings in first if all(settings in asked for asked in others)), None)
+
+
+def read(run: Run, ladder_like: Any = None) -> Compared:
+    """The best network of a finished run. ladder_like: settings of the ladder to read, if it has that one.
+
+    Raises RunError for a run that has not finished or keeps no table of images.
+    """
     if run.state != "finished":
         raise RunError(f"{run.title} is {run.state}; a run can be compared once it has finished.")
     epoch = run.epoch_of("best")
     table = run.samples("best", split="test")
     if not len(table):
         raise RunError(f"{run.title} has no table of test images, so it cannot be compared image by image.")
-    ladder = latest(run, "ladder", epoch)
+    ladder = latest(run, "ladder", epoch, ladder_like)
     rungs, index, found = _climbed(ladder) if ladder else (None, None, None)
     return Compared(
         run.id,
@@ -77,10 +104,11 @@ def verdict(run: Run, epoch: int) -> str:
     return str(sentence) if sentence else NOT_CHECKED
 
 
-def latest(run: Run, kind: str, epoch: int) -> Evaluation | None:
-    """The newest finished evaluation of a kind on an epoch's weights, at the run's own eps and norm."""
+def latest(run: Run, kind: str, epoch: int, like: Any = None) -> Evaluation | None:
+    """The newest finished evaluation of a kind on an epoch's weights, at the run's own eps and norm; one with the
+    settings `like` comes first."""
     threat = run.config.threat
-    for found in evaluations(run.folder):
+    for found in sorted(evaluations(run.folder), key=lambda e: like is not None and e.settings != like):
         asked = found.settings
         same = asked.eps in (None, threat.eps) and asked.norm in (None, threat.norm)
         if found.kind == kind and same and _epoch(run, asked.epoch) == epoch and found.state == "finished":

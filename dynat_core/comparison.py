@@ -7,8 +7,9 @@ several runs that differ in their seed alone, as mean and spread; one run each s
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,20 @@ class Compared:
     def n(self) -> int:
         """Test images."""
         return len(self.index)
+
+
+def told_apart(networks: Sequence[Compared]) -> list[Compared]:
+    """The networks with titles that differ: the training seed is added where it tells them apart, or else the id."""
+    often = Counter(network.title for network in networks)
+    pairs = Counter((network.title, network.config.seed) for network in networks)
+
+    def title(network: Compared) -> str:
+        if often[network.title] == 1:
+            return network.title
+        seed = network.config.seed
+        return f"{network.title}, " + (f"seed {seed}" if pairs[network.title, seed] == 1 else network.id)
+
+    return [replace(network, title=title(network)) for network in networks]
 
 
 # --------------------------------------------------------------------------------------------------- the same images

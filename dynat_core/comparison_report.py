@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from dynat_core import exports
-from dynat_core.compared import attack_seeds, read
+from dynat_core.compared import attack_seeds, read_all
 from dynat_core.comparison import (
     ONE_SEED,
     Compared,
@@ -40,8 +40,8 @@ def comparison_report(runs: Sequence[Run]) -> bytes:
     """Which run is better, and is it luck? Raises RunError, in one sentence, where they must not be compared."""
     if len(runs) > MOST:
         raise RunError(f"{len(runs)} runs are too many to tell apart; compare {MOST} at most.")
-    networks = [read(run) for run in runs]
-    reason = refusal(networks)
+    runs, networks, refused = read_all(runs)
+    reason = refused[0] if refused else refusal(networks)
     if reason:
         raise RunError(reason)
     series = compare.series_of(networks)
@@ -96,7 +96,8 @@ def compared_words(networks: Sequence[Compared]) -> str:
     return (
         f"Robust under {networks[0].config.attack_words()}{cost}, on {len(common(networks)):,} test images that every "
         "run was measured on, each run at its best epoch on held-out images. In brackets: 95 % intervals, Wilson's for "
-        f"a share, Newcombe's for a difference on the same images; McNemar's test is exact and two-sided.{several} "
+        f"a share, Newcombe's for a difference on the same images; McNemar's test is exact and two-sided, and the "
+        f"stricter of the two at the border.{several} "
         "Seconds are those of the machine that trained and of what else it did."
     )
 
@@ -106,8 +107,7 @@ def _seeds(networks: Sequence[Compared]) -> list[Html]:
     if all(len(group.places) == 1 for group in found):
         return [doc.paragraph(ONE_SEED, "said")]
     rows = [(g.title, ", ".join(map(str, g.seeds)), g.words(g.clean), g.words(g.robust)) for g in found]
-    said = [doc.paragraph(line, "said") for line in compare.between_groups(networks)]
-    return [*said, doc.table(("settings", "training seeds", "clean", "robust"), rows)]
+    return [doc.table(("settings", "training seeds", "clean", "robust"), rows)]
 
 
 def _rungs(networks: Sequence[Compared]) -> list[Html]:

@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from dynat_core import comparison_report as told
-from dynat_core.compared import read
+from dynat_core.compared import read_all
 from dynat_core.comparison import (
     ONE_SEED,
     Compared,
@@ -21,7 +21,6 @@ from dynat_core.comparison import (
     restricted,
     size_words,
 )
-from dynat_core.errors import RunError
 from dynat_core.exports import comparison_files
 from dynat_core.runs import Run
 from dynat_core.views import View, compare
@@ -39,11 +38,13 @@ SCREEN = screen_of("Compare")
 
 def main() -> None:
     """Ask, load, draw."""
-    runs, networks = loaded(choose_runs(SCREEN, told.MOST))
+    runs, networks, left_out = read_all(choose_runs(SCREEN, told.MOST))
+    for sentence in left_out:
+        st.info(plain(sentence))
     reason = refusal(networks)
     if reason:
         st.error(plain(reason))
-        settings(runs)
+        settings(runs, [network.title for network in networks])
         return
     for line in [*compare.summary(networks), *filter(None, [size_words(networks)])]:
         st.html(f'<p class="dynat-said">{escape(line)}</p>')
@@ -57,23 +58,11 @@ def main() -> None:
         if line:
             st.html(f'<p class="dynat-facts">{escape(line)}</p>')
     probes(runs, networks)
-    settings(runs)
+    settings(runs, [network.title for network in networks])
     if not teaching():
         head("Take away")
         ids = "-".join(["comparison", *(run.id for run in runs)])[:120]
         buttons(comparison_files(networks), lambda: told.comparison_report(runs), ids)
-
-
-def loaded(runs: Sequence[Run]) -> tuple[list[Run], list[Compared]]:
-    """The runs that have something to compare; of the others it is said why they are left out."""
-    kept, networks = [], []
-    for run in runs:
-        try:
-            networks.append(read(run))
-            kept.append(run)
-        except RunError as error:
-            st.info(plain(error))
-    return kept, networks
 
 
 def head(words: str) -> None:
@@ -130,8 +119,6 @@ def seeds(networks: Sequence[Compared]) -> None:
     if all(len(group.places) == 1 for group in found):
         st.html(f'<p class="dynat-said">{escape(ONE_SEED)}</p>')
         return
-    for line in compare.between_groups(networks):
-        st.html(f'<p class="dynat-said">{escape(line)}</p>')
     head("Over training seeds")
     rows = [(escape(g.title), ", ".join(map(str, g.seeds)), g.words(g.clean), g.words(g.robust)) for g in found]
     table(("settings", "training seeds", "clean", "robust"), rows)
@@ -139,14 +126,15 @@ def seeds(networks: Sequence[Compared]) -> None:
 
 def rungs(networks: Sequence[Compared]) -> None:
     """The ladders attack by attack, where both were climbed alike."""
+    reasons = []
     for network in networks[1:]:
         if networks[0].ladder is None and network.ladder is None:
             continue
-        head(f"Attack by attack: {network.title} against {networks[0].title}")
         reason = ladder_refusal(networks[0], network)
         if reason:
-            st.html(f'<p class="dynat-facts">{escape(f"Not compared: {reason}.")}</p>')
+            reasons.append(reason)
             continue
+        head(f"Attack by attack: {network.title} against {networks[0].title}")
         rows = [
             (
                 escape(name),
@@ -159,6 +147,9 @@ def rungs(networks: Sequence[Compared]) -> None:
             for name, f in paired_rungs(networks[0], network).items()
         ]
         table(("attack", networks[0].title, network.title, "difference", "McNemar p", "images"), rows)
+    if reasons:
+        said = f"Not compared attack by attack: {'; '.join(dict.fromkeys(reasons))}."
+        st.html(f'<p class="dynat-facts">{escape(said)}</p>')
 
 
 def probes(runs: Sequence[Run], networks: Sequence[Compared]) -> None:
@@ -191,14 +182,14 @@ def _picture(address: str, alt: str, words: str, markup: bool = False) -> str:
     return f'<figure><img src="{address}" alt="{escape(alt)}"><figcaption>{said}</figcaption></figure>'
 
 
-def settings(runs: Sequence[Run]) -> None:
+def settings(runs: Sequence[Run], names: Sequence[str]) -> None:
     """The settings in which the runs differ, and no others."""
     found = differences([run.config for run in runs])
     if not found or len(runs) < 2:
         return
     head("What differs in the settings?")
     rows = [(escape(row.key), *(escape(value_words(value)) for value in row.values)) for row in found]
-    table(("setting", *(run.title for run in runs)), rows)
+    table(("setting", *names), rows)
 
 
 with page("Compare", "Which run is better, and is it luck?"):

@@ -210,3 +210,12 @@ def test_runs_that_differ_in_seed_and_name_alone_form_a_group():
     a = RunConfig(name="one")
     configs = [a, a.with_values({"strategy.c_max": 0.2}), a.with_values({"seed": 1, "name": "two"})]
     assert comparison.seed_groups(configs) == [[0, 2], [1]]
+
+
+def test_networks_of_the_same_title_are_told_apart_by_seed_or_id():
+    a, b, c = network("one"), network("two", seed=1), network("three", **{"strategy.c_max": 0.2})
+    same = [replace(one, title="Mine") for one in (a, b)] + [c]
+    same[1] = replace(same[1], config=same[1].config.with_values({"seed": 1}))
+    assert [one.title for one in comparison.told_apart(same)] == ["Mine, seed 0", "Mine, seed 1", "three"]
+    twice = [replace(one, title="Mine") for one in (a, c)]
+    assert [one.title for one in comparison.told_apart(twice)] == ["Mine, one", "Mine, three"]

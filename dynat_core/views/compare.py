@@ -19,7 +19,7 @@ from dynat_core.views.ramps import to_bytes
 from dynat_core.views.svg import data_address
 from dynat_core.views.words import number, percent
 
-MEASURES = ("robust", "clean")
+_ALONE = "whether they differ beyond the luck of training cannot be told"
 
 
 def series_of(networks: Sequence[Compared]) -> tuple[Series, ...]:
@@ -131,7 +131,9 @@ def p_words(p: float) -> str:
 
 def summary(networks: Sequence[Compared]) -> list[str]:
     """A sentence for each network beside the first: how robust accuracies differ, and whether that is luck of the
-    images."""
+    images. Where there are several training seeds, their means are compared instead (`between_groups`)."""
+    if any(len(group.places) > 1 for group in groups(networks)):
+        return between_groups(networks)
     shared = common(networks)
     _, first = restricted(networks[0], shared)
     attack = networks[0].config.attack_words()
@@ -139,7 +141,8 @@ def summary(networks: Sequence[Compared]) -> list[str]:
     for network in networks[1:]:
         found = paired(first, restricted(network, shared)[1])
         one, other = network.title, networks[0].title
-        more = f"{one} − {other}: {points(found)} under {attack}, on the same {found.n:,} test images"
+        where = f" under {attack}, on the same {found.n:,} test images" if not sentences else ""
+        more = f"{one} − {other}: {points(found)}{where}"
         tail = f"McNemar p {p_words(found.p) if found.p < 0.001 else '= ' + p_words(found.p)}"
         judged = "these images do not tell them apart" if found.p >= 0.05 else "more than the luck of these images"
         sentences.append(f"{more}; {tail.replace('p <', 'p < ')}: {judged}.")
@@ -161,7 +164,7 @@ class Group:
         if found.n == 1:
             return f"{percent(found.mean, 1)}, one seed"
         low, high = max(found.low, 0.0), min(found.high, 1.0)
-        ends = f"95 % of the mean {100 * low:.1f} to {100 * high:.1f}"
+        ends = f"95 % interval of the mean {100 * low:.1f} to {100 * high:.1f}"
         return f"{percent(found.mean, 1)}, {found.n} seeds, {100 * found.least:.1f} to {100 * found.most:.1f}; {ends}"
 
 
@@ -187,7 +190,11 @@ def between_groups(networks: Sequence[Compared]) -> list[str]:
             delta, low, high = (signed(part) for part in difference)
             seeds = f"{len(reached)} and {len(values[0])} training seeds"
             ends = f"{low} to {high}, Welch"
-            sentences.append(f"{group.title} − {found[0].title}, means of {seeds}: {delta} points robust ({ends}).")
+            luck = "the luck of training is in this interval, attack and images stay the same"
+            more = f"{group.title} − {found[0].title}, means of {seeds}: {delta} points robust ({ends})"
+            sentences.append(f"{more}; {luck}.")
+        else:
+            sentences.append(f"{group.title} and {found[0].title}: one of them has a single training seed; {_ALONE}.")
     return sentences
 
 
