@@ -219,11 +219,10 @@ class _Diagnosis:
         chosen = list(dict.fromkeys([*told, *siege.standing.tolist(), *range(len(siege.x))]))
         fit = max(1, PATH_BYTES // (8 * (SHORT + 1) * siege.x[0].numel()))
         index = torch.tensor(sorted(chosen[: min(fit, PATHS)]), device=siege.x.device)
-        split = Split(siege.x[index], siege.y[index], index, levels=1)
         threat = Linf(eps=siege.eps) if siege.norm == "linf" else L2(eps=siege.eps)
-        return paths(
-            siege.model, split, threat, steps=SHORT, alpha=siege.eps / 4, seed=siege.seed, loss="margin"
-        )  # fmt: skip
+        attack = {"steps": SHORT, "alpha": siege.eps / 4, "seed": siege.seed, "loss": "margin"}
+        parts = [Split(siege.x[some], siege.y[some], some, levels=1) for some in index.split(siege.batch)]
+        return Trajectories.joined([paths(siege.model, part, threat, **attack) for part in parts])
 
     def _through(self, words: str, batches: Iterator[int], partial: bool = False) -> Iterator[Stage]:
         while True:

@@ -43,7 +43,8 @@ class Finding:
 def preflight(model: nn.Module, ball: Ball, y: Tensor) -> list[Finding]:
     """Look at model, images (n, C, H, W) in `ball.x` and labels (n,) int64, and return every finding, fatal ones first.
 
-    A few images are looked at closely: as many of 32 as the device has room for. The model's training flags and gradients are as found afterwards. A fatal finding ends the list.
+    A few images are looked at closely: as many of 32 as the device has room for. The model's training flags and
+    gradients are as found afterwards. A fatal finding ends the list.
     """
     found = list(_input(ball, y))
     if any(f.fatal and not f.ok for f in found):

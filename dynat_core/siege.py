@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynat_core.attacks import Attacked, Loss, cross_entropy, margin, margin_loss, pgd, value_and_grad
+from dynat_core.attacks import Attacked, Loss, Path, cross_entropy, margin, margin_loss, pgd, value_and_grad
 from dynat_core.evaluate import generator_for, measures
 from dynat_core.fosc import fosc, relative_fosc
+from dynat_core.memory import all_or_half
 from dynat_core.threat import Ball, Norm, inner
 from dynat_core.verdict import stall
 
@@ -77,16 +78,11 @@ class Siege:
         """
         done = number = 0
         while done < len(who):
-            part = who[done : done + min(size or self.batch, self.batch)]
-            try:
-                what(part, generator_for(self.x.device, self.seed, "diagnose", number))
-            except torch.OutOfMemoryError:
-                if len(part) == 1:
-                    raise
-                self.batch = max(1, len(part) // 2)
-                if self.x.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
+            wanted = who[done : done + min(size or self.batch, self.batch)]
+            randomness = generator_for(self.x.device, self.seed, "diagnose", number)
+            part, _ = all_or_half(lambda some, randomness=randomness: what(some, randomness), wanted)
+            if len(part) < len(wanted):
+                self.batch = len(part)
             done, number = done + len(part), number + 1
             yield done
 
@@ -113,8 +109,8 @@ class Siege:
         def attack(who: Tensor, randomness: torch.Generator) -> None:
             randomness.manual_seed(randomness.initial_seed() + restart)
             ball, y = self.ball(who), self.y[who]
-            rho, l1, attacked = self._phases(ball, y, ball.random_point(randomness))
-            self._settle(who, attacked, name, restart)
+            rho, l1, attacked, nearest = self._phases(ball, y, ball.random_point(randomness))
+            self._settle(who, nearest, name, restart)
             stands = self.robust[who]
             here = margin(attacked.logits, y).float()
             nearer = stands & ((here < self.margin[who]) | self.rho[who].isnan())
@@ -129,40 +125,52 @@ class Siege:
         yield from self.each(self.standing, attack, size)
         self.attacked[:] = True
 
-    def _phases(self, ball: Ball, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Attacked]:
-        """The climb with falling step sizes, settled at its end: relative FOSC and gradient norm (K+1, n) along it, the
-        last FOSC being that of the settled gradient, and the end point."""
+    def _phases(self, ball: Ball, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Attacked, Tensor]:
+        """The climb with falling step sizes, settled at its end.
+
+        Returns relative FOSC and gradient norm (K+1, n) along it, the last FOSC being that of the settled gradient; the
+        end point; and the logits (n, classes) of the point with the smallest margin of all that were visited.
+        """
         rhos: list[Tensor] = []
         l1s: list[Tensor] = []
+        nearest: Tensor | None = None
 
-        def see(point: Tensor, grad: Tensor) -> None:
+        def see(point: Tensor, grad: Tensor, logits: Tensor) -> None:
+            nonlocal nearest
             rhos.append(relative_fosc(ball, point, grad).float())
             l1s.append(grad.flatten(1).abs().sum(1).float())
+            if nearest is None:
+                nearest = logits
+            nearer = margin(logits, y) < margin(nearest, y)
+            nearest = torch.where(nearer[:, None], logits, nearest)
 
         for share, over in self.phases:
             steps = max(1, round(share * self.steps))
             attacked = pgd(
                 self.model, ball, y, steps=steps, alpha=self.eps / over, loss="margin", start=z, keep_path=True
             )
-            assert attacked.path is not None
-            for point, grad in zip(attacked.path.z, attacked.path.grad, strict=True):
-                see(point, grad)
+            path = attacked.path
+            assert path is not None
+            for point, grad, logits in zip(path.z, path.grad, path.logits, strict=True):
+                see(point, grad, logits)
             z = attacked.z
         left = max(_LEAST, self.steps - sum(round(share * self.steps) for share, _ in self.phases))
-        points, grads, end = _settled(self.model, ball, y, z, steps=left, alpha=self.eps / self.settle)
-        for point, grad in zip(points, grads, strict=True):
-            see(point, grad)
-        half = left // 2
-        rhos[-1] = _mean_fosc(ball, points[half:], grads[half:]).float()
-        return torch.stack(rhos), torch.stack(l1s), end
+        settling = _settled(self.model, ball, y, z, steps=left, alpha=self.eps / self.settle)
+        path = settling.path
+        assert path is not None
+        for point, grad, logits in zip(path.z, path.grad, path.logits, strict=True):
+            see(point, grad, logits)
+        rhos[-1] = _mean_fosc(ball, path.z[left // 2 :], path.grad[left // 2 :]).float()
+        assert nearest is not None
+        return torch.stack(rhos), torch.stack(l1s), settling, nearest
 
-    def _settle(self, who: Tensor, attacked: Attacked, name: str, restart: int = -1) -> None:
-        """Note which of `who` are wrong at the end point."""
-        wrong = (attacked.logits.argmax(1) != self.y[who]) & self.robust[who]
+    def _settle(self, who: Tensor, logits: Tensor, name: str, restart: int = -1) -> None:
+        """Note which of `who` are wrong by these logits (m, classes)."""
+        wrong = (logits.argmax(1) != self.y[who]) & self.robust[who]
         hit = who[wrong]
         self.robust[hit] = False
-        self.predicted[hit] = attacked.logits.argmax(1)[wrong]
-        self.margin[hit] = margin(attacked.logits, self.y[who]).float()[wrong]
+        self.predicted[hit] = logits.argmax(1)[wrong]
+        self.margin[hit] = margin(logits, self.y[who]).float()[wrong]
         self.restart[hit] = restart
         self.by[hit.cpu().numpy()] = name
 
@@ -228,29 +236,29 @@ class Siege:
         yield from self.each(self.everyone, attack)
 
 
-def _settled(
-    model: nn.Module, ball: Ball, y: Tensor, z: Tensor, *, steps: int, alpha: float
-) -> tuple[Tensor, Tensor, Attacked]:
-    """Climb along the gradient itself, not its sign: points and gradients (steps + 1, n, ...), and the end.
+def _settled(model: nn.Module, ball: Ball, y: Tensor, z: Tensor, *, steps: int, alpha: float) -> Attacked:
+    """Climb along the gradient itself, not its sign, on the margin loss; the path is kept.
 
     A step is alpha long in the average pixel of the first gradient and has the same scale ever after. Where nothing
     projects, the gradients of such steps add up to the way made: the mean gradient of a climb that only goes to and
     fro across a crease of the loss tends to 0, and that of a climb that still gets on does not. Steps along the sign
     lack this: their pixels turn as often up as down whatever the slopes.
     """
-    logits, loss, grad = value_and_grad(model, margin_loss, z, y)
-    scale = grad.flatten(1).abs().mean(1).clamp_min(torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
-    points, grads = [z], [grad]
-    for _ in range(steps):
-        z = ball.project(z + alpha * grad / scale)
+    seen: list[tuple[Tensor, ...]] = []
+    scale: Tensor | None = None
+    for step in range(steps + 1):
         logits, loss, grad = value_and_grad(model, margin_loss, z, y)
-        points.append(z)
-        grads.append(grad)
+        seen.append((z, loss, grad, logits))
+        if scale is None:
+            scale = grad.flatten(1).abs().mean(1).clamp_min(torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
+        if step < steps:
+            z = ball.project(z + alpha * grad / scale)
+    z, loss, grad, logits = seen[-1]
     count = torch.full((len(z),), steps + 1, dtype=torch.int32, device=z.device)
-    end = Attacked(
-        z=z, grad=grad, loss=loss, logits=logits, gradients=count, steps=count - 1, steps_to_fool=count - count - 1
-    )
-    return torch.stack(points), torch.stack(grads), end
+    path = Path(*(torch.stack(parts) for parts in zip(*seen, strict=True)))
+    fooled = torch.full_like(count, -1)
+    return Attacked(z=z, grad=grad, loss=loss, logits=logits, gradients=count, steps=count - 1, steps_to_fool=fooled,
+                    path=path)  # fmt: skip
 
 
 def _mean_fosc(ball: Ball, z: Tensor, grad: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ second has other networks, seeds and pictures.
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,13 +19,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import dynat_core as dc
-from dynat_core import data, models
+from dynat_core import data, models, siege
 from dynat_core.config import Digits
-from dynat_core.diagnosis import NotDiagnosable, Report, diagnose
+from dynat_core.diagnosis import NotDiagnosable, Report, diagnose, diagnosing
+from dynat_core.fosc import relative_fosc
+from dynat_core.next_action import again
 from dynat_core.preflight import preflight
 from dynat_core.statistics import wilson
 from dynat_core.threat import Ball
-from dynat_core.verdict import masked, optimised, restarts_agree, stall
+from dynat_core.verdict import masked, next_actions, optimised, restarts_agree, stall
 
 torch.set_num_threads(1)
 STORE = Path(__file__).parents[1] / "checkpoints"
@@ -306,3 +310,102 @@ def test_the_guides_example_runs_as_it_stands():
     names = {"model": shipped("demo-digits-standard"), "x": x, "y": y}
     exec(example, names)
     assert len(names["report"].samples) == 30
+
+
+# -------------------------------------------------------------------------------------------- while it is computed
+
+
+def test_a_diagnosis_tells_what_it_knows_after_every_batch():
+    net, (x, y) = shipped("demo-digits-standard"), digits()
+    stages = list(diagnosing(net, x, y, eps=0.15, steps=20, restarts=3))
+    known = [stage.report for stage in stages if stage.report is not None]
+    assert known[0].verdict.n <= 40 and known[0].verdict.so_far and not known[0].verdict.ok
+    assert "so far" in known[0].verdict.sentence and len(known[0].samples) == known[0].verdict.n
+    shares = [stage.share for stage in stages]
+    assert shares[0] == 0 and shares[-1] == 1 and all(b >= a - 0.05 for a, b in itertools.pairwise(shares))
+    whole = diagnose(net, x, y, eps=0.15, steps=20, restarts=3)
+    last = known[-1]
+    assert last.verdict == whole.verdict and last.samples.equals(whole.samples) and last.verdict.finished
+    seen = [report.verdict.robust / report.verdict.n for report in known if report.verdict.n == 200]
+    assert seen == sorted(seen, reverse=True), "once all images were attacked, more attacks break more"
+
+
+class Greedy(nn.Module):
+    """A network on a device that holds a few images only."""
+
+    def __init__(self, net: nn.Module, most: int) -> None:
+        super().__init__()
+        self.net, self.most = net, most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError(f"no room for {len(x)} images")
+        return self.net(x)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_that_is_said():
+    x, y = digits(60)
+    net = Greedy(shipped("demo-digits-standard"), 20)
+    stages = list(diagnosing(net, x, y, eps=0.15, steps=5, restarts=2, batch=48))
+    report = stages[-1].report
+    assert report is not None and report.settings["batch"] == 12 and report.settings["batch_halved"]
+    assert any("Memory ran out" in stage.note for stage in stages) and len(report.samples) == 60
+    roomy = diagnose(shipped("demo-digits-standard"), x, y, eps=0.15, steps=5, restarts=2, batch=12)
+    assert abs(roomy.verdict.robust - report.verdict.robust) <= 3 and not roomy.settings["batch_halved"]
+    with pytest.raises(torch.OutOfMemoryError):
+        diagnose(Greedy(shipped("demo-digits-standard"), 0), x, y, eps=0.15)
+
+
+def test_an_attack_cut_short_is_told_from_one_that_finished():
+    net, (x, y) = shipped("demo-digits-standard"), digits()
+    short, whole = (diagnose(net, x, y, eps=0.15, steps=steps) for steps in (10, 50))
+    assert not short.verdict.lights[0].ok and whole.verdict.lights[0].ok
+    assert whole.verdict.robust < short.verdict.robust, "and what was cut short left images that more steps break"
+
+
+def test_the_settled_slope_of_a_crease_tends_to_zero_and_that_of_a_hill_does_not():
+    """On |z| from both sides single gradients never vanish; their mean over steps along the gradient does, as 1 / k."""
+    crease = Plain(lambda x: torch.stack([(x.flatten(1) - 0.5).abs().sum(1), torch.zeros(len(x))], 1))
+    hill = Plain(lambda x: torch.stack([-x.flatten(1).sum(1), torch.zeros(len(x))], 1))
+    x = torch.full((1, 1, 2, 2), 0.5)
+    y = torch.zeros(1, dtype=torch.long)
+    ball = Ball(x, 0.3)
+    start = x + torch.tensor([0.004, -0.003, 0.002, 0.001]).view(1, 1, 2, 2)
+    with torch.no_grad():
+        left = []
+        for steps in (8, 32):
+            path = siege._settled(crease, ball, y, start, steps=steps, alpha=0.3 / 64).path
+            assert path is not None
+            assert float(relative_fosc(ball, path.z[-1], path.grad[-1])) > 0.5, "a single gradient promises a gain"
+            left.append(float(siege._mean_fosc(ball, path.z[steps // 2 :], path.grad[steps // 2 :])))
+        assert left[1] < 0.5 * left[0] < 0.2
+        path = siege._settled(hill, ball, y, start, steps=8, alpha=0.3 / 64).path
+        assert path is not None and float(siege._mean_fosc(ball, path.z[4:], path.grad[4:])) > 0.5
+
+
+@pytest.mark.parametrize("advice, lights, expected", [
+    (["done"] * 4, {"restarts": True, "masked": True}, []),
+    (["more steps", "done", "more steps", "smaller steps"], {}, [("more steps", (0, 2)), ("smaller steps", (3,))]),
+    (["masked", "done", "done", "done"], {}, [("random search", (0,))]),
+    (["done"] * 4, {"masked": False}, [("random search", (0, 1, 2, 3))]),
+    (["done"] * 4, {"restarts": False}, [("more restarts", (0, 1, 2, 3))]),
+])  # fmt: skip
+def test_what_to_run_next_follows_from_where_the_attack_stalled(advice, lights, expected):
+    rows = pd.DataFrame({"index": range(5), "robust_correct": [True] * 4 + [False], "advice": [*advice, ""]})
+    assert [(a.action, a.images) for a in next_actions(rows, lights)] == expected
+
+
+@pytest.mark.parametrize("action", ["more steps", "smaller steps", "more restarts", "random search"])
+def test_a_next_action_starts_from_what_stood_and_never_unbreaks(action):
+    net, (x, y) = shipped("demo-digits-standard"), digits(80)
+    before = diagnose(net, x, y, eps=0.15, steps=6, restarts=1).samples
+    rows = before[before.robust_correct]
+    some = torch.tensor(rows["index"].tolist())
+    asked = {"eps": 0.15, "norm": "linf", "steps": 6, "restarts": 1, "seed": 0}
+    first, second = (list(again(net, x[some], y[some], rows, action, **asked))[-1].samples for _ in range(2))
+    assert first is not None and second is not None and first.equals(second)
+    assert first.robust_before.all() and ((first.margin_after > 0) == first.robust_after).all()
+    if action == "more steps":
+        assert (first.relative_fosc_after < first.relative_fosc_before).mean() > 0.9
+    with pytest.raises(ValueError, match="no action"):
+        list(again(net, x[:1], y[:1], rows[:1], "prayer", **asked))
