@@ -370,6 +370,7 @@ def model(arguments: argparse.Namespace) -> int:
     wish = model_adding.Wish(
         data=arguments.data, eps=arguments.eps, norm=arguments.norm, architecture=arguments.architecture,
         normalisation=arguments.normalisation, name=arguments.name, id=arguments.id, n=arguments.n,
+        programs=not arguments.weights_only,
     )  # fmt: skip
     return _launched(model_adding.add_model(RunStore(), Path(arguments.file), wish, print), arguments.wait)
 
@@ -486,6 +487,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", metavar="NAME", help="with add: what to call the images")
     add("--classes", metavar="A,B,C", help="with add: names of the classes, in label order")
     add = parsers["model"].add_argument
+    add("--weights-only", action="store_true", help="refuse TorchScript and torch.export, which are programs")
     add("action", metavar="ACTION", help="add or architectures")
     add("file", metavar="FILE", nargs="?", help="weights (safetensors, or a torch file), TorchScript or torch.export")
     add("--data", metavar="NAME", help='the images it was trained for; "data add" takes your own')

@@ -36,7 +36,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody said about the file; None is found out. n: test images measured."""
+    """What somebody said about the file; None is found out. n: test images measured. programs: whether a file that is a
+    program is taken too."""
 
     data: str | None = None
     eps: str | None = None
@@ -46,6 +47,7 @@ class Wish:
     name: str | None = None
     id: str | None = None
     n: int = 256
+    programs: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def add_model(store: RunStore, path: Path, wish: Wish, say: Say) -> Run:
     say: called with each line a person should read. Raises DynatError with one sentence.
     """
     found = inspect(path)
+    if found.program and not wish.programs:
+        raise ModelFileError(
+            f"{path.name} is {PROGRAM_WORDS[found.program]}, which runs with your rights: it is only taken from a file "
+            'on this machine, with "python -m dynat_core model add FILE".'
+        )
     settings = _data_of(wish, found)
     config = _config(wish, settings, {"architecture": wish.architecture or "", "program": found.program})
     say(_what(found))
@@ -198,6 +205,8 @@ def _tell(trial: Trial, words: dict[str, str], settings: Data, say: Say) -> None
     say(f"{words[best.name]}: {100 * best.accuracy:.1f} % of {best.n} clean images right")
     for other in others[:3]:
         say(f"  against {100 * other.accuracy:.1f} % of {other.n}: {words[other.name]}")
+    if others and others[0].n == best.n and best.accuracy - others[0].accuracy < 0.01:
+        say("  These are too close to tell apart: if you know which it was, say so (--architecture, --normalisation).")
     if trial.order is not None:
         names = dict(enumerate(settings.classes))
         say(f"  labels in another order: {trial.order.words(names)}; in that order "

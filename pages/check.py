@@ -15,6 +15,7 @@ from dynat_core.evaluations import Evaluation
 from dynat_core.run import Run
 from dynat_core.verdict import next_actions
 from dynat_core.views import check as pictures
+from ui.add_model import form
 from ui.checks import BUSY, busy, drawn, of_kind, progress, push, remember, start_here, warm_up
 from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
@@ -40,7 +41,11 @@ def main() -> None:
     warm_up()
     run, check = choose(known)
     st.html(f'<p class="dynat-facts">{escape(about(run))}</p>')
-    if check is None:
+    for line in st.session_state.pop("added-model", []):
+        st.caption(plain(line))
+    if run.kind == "imported" and run.state != "finished":
+        being_measured(run)
+    elif check is None:
         nothing_yet(run)
     else:
         watch(run, check)
@@ -135,8 +140,6 @@ def add_model(links: dict[str, Link]) -> None:
     """A network of one's own, from a file."""
     if view_only() or teaching():
         return
-    from ui.add_model import form
-
     with st.popover("Add a model", width="stretch"):
         added = form()
     if added is not None:
@@ -155,6 +158,23 @@ def about(run: Run) -> str:
             f". Recorded: {share(best['robust_correct'], best['n'])} of {best['n']:,} against {config.attack_words()}"
         )
     return words + "."
+
+
+def being_measured(run: Run) -> None:
+    """A network that was just brought in is measured once, by the worker."""
+
+    @live(LOOK)
+    def state() -> None:
+        if run.state == "finished":
+            st.rerun()
+        if run.problem:
+            st.error(plain(run.problem))
+        st.html(
+            '<p class="dynat-waiting" role="status">Measuring the network once, so that every screen shows it; '
+            "it can be checked already.</p>"
+        )
+
+    state()
 
 
 def nothing_yet(run: Run) -> None:
