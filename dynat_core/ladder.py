@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dynat_core import autoattack as aa
 from dynat_core.attacks import in_eval_mode
 from dynat_core.evaluate import generator_for
+from dynat_core.inputs import judged
 from dynat_core.ladder_rungs import RUNGS, Found, Rung, attack, rungs
 from dynat_core.ladder_state import BROKEN, MEASURED, STANDS, LadderError, LadderState, blank, tabulated
 from dynat_core.memory import all_or_half
@@ -77,14 +78,7 @@ def ladder(
     rung -> images it broke first, "none" for those that stand; left_out: what was not run, and why; versions. Raises
     LadderError for a state of something else, ValueError for impossible arguments.
     """
-    device = next((p.device for p in model.parameters()), x.device)
-    if len(x) == 0 or len(x) != len(y):
-        raise ValueError(f"a ladder takes images and a label for each (got {len(x)} and {len(y)})")
-    if not 0 < eps < float("inf") or norm not in ("linf", "l2") or batch < 1:
-        raise ValueError(f"eps must be above 0, norm linf or l2, batch at least 1 (got {eps}, {norm}, {batch})")
-    x, y = x.to(device, torch.float32), y.to(device).long()
-    if not (x.amin() >= 0 and x.amax() <= 1):
-        raise ValueError("images must have their pixels in [0, 1]")
+    x, y = judged(model, x, y, eps, norm, batch)
     names = [rung.name for rung in rungs(autoattack and aa.available() is not None)]
     asked = {"eps": float(eps), "norm": norm, "seed": int(seed), "of": _fingerprint(model, x, y)}
     if state is None:

@@ -20,9 +20,10 @@ HEAVY = {
     f"dynat_core.{name}"
     for name in (
         "threat", "fosc", "attacks", "frozen", "models", "data", "devices", "strategies", "optimizers", "trainer",
-        "evaluate", "analyses", "preflight", "diagnosis", "siege", "own_training",
+        "evaluate", "analyses", "segments", "preflight", "diagnosis", "siege", "own_training",
         "measured_epoch", "next_action", "loading", "measurements",
-        "ladder", "ladder_rungs", "ladder_state", "curves", "transfer", "autoattack", "memory",
+        "ladder", "ladder_rungs", "ladder_state", "curves", "curves_result", "transfer", "autoattack",
+        "memory", "inputs",
         "architectures", "conventions", "state_dict", "model_files", "model_reader", "model_adding",
     )
 }  # fmt: skip
@@ -70,7 +71,8 @@ PURE = {
     "dynat_core.architectures", "dynat_core.conventions", "dynat_core.state_dict",
     "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
     "dynat_core.ladder", "dynat_core.ladder_rungs", "dynat_core.ladder_state", "dynat_core.curves",
-    "dynat_core.transfer", "dynat_core.autoattack", "dynat_core.memory",
+    "dynat_core.curves_result", "dynat_core.transfer", "dynat_core.autoattack", "dynat_core.memory",
+    "dynat_core.inputs",
     "dynat_core.measured_epoch", "dynat_core.diagnosis", "dynat_core.records",
     "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
     "dynat_core.config", "dynat_core.presets",
