@@ -26,6 +26,7 @@ SCRIPTS = (
     "data.js",
     "marks.js",
     "boxes.js",
+    "save.js",
     "pointer.js",
     "control.js",
     "scrub.js",

@@ -194,32 +194,3 @@ function drawPicture(S, box) {
   }
   box.canvas.getContext("2d").putImageData(image, 0, 0);
 }
-
-function saveButton(S, box) {
-  const icon = {width: 16, height: 16, path: "M7 1h2v7h3l-4 4-4-4h3zM2 13h12v2H2z"};
-  return {name: "save", title: "Save this picture (SVG)", icon, click: () => saveFigure(S, box)};
-}
-
-// Plotly's own picture under our moving layer, with title, notes and a ground, so that it can stand on any page.
-async function saveFigure(S, box) {
-  const {clientWidth: width, clientHeight: height} = box.gd, css = getComputedStyle(S.root), head = 44;
-  const image = await S.Plotly.toImage(box.gd, {format: "svg", width, height}), plain = text => new XMLSerializer().serializeToString(document.createTextNode(text));
-  let x = 10;
-  const notes = box.noteTexts.filter(n => !n.line.hidden).map(({line, text, note}) => {
-    const sample = line.querySelector("svg")?.innerHTML ?? "", at = x + (sample ? 32 : 0);
-    const words = (sample ? `${S.scene.series[note.series].name}: ` : "") + text.textContent;
-    const part = `<g transform="translate(${x},29)">${sample}</g><text x="${at}" y="38" class="note">${plain(words)}</text>`;
-    x = at + 7.2 * words.length + 10;
-    return part;
-  }).join("");
-  const base = decodeURIComponent(image.replace(/^data:image\/svg\+xml,/, "")).replace("<svg", `<svg y="${head}"`);
-  const style = `<style>text{font-family:sans-serif}.title,.note{font-size:12px;fill:var(--dy-ink)}.title,.dy-mark-text{font-weight:600}.dy-mark-text{font-size:11px}.dy-brush{fill:#888;fill-opacity:.2}</style>`;
-  const title = `<text x="10" y="19" class="title">${plain(`${box.view.title} (${S.scene.unit} ${S.i})`)}</text>`;
-  const ours = `${style}<rect width="100%" height="100%" fill="${S.ground}"/>${title}${notes}${base}<g transform="translate(0,${head})">${box.layer.innerHTML}</g>`;
-  const whole = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height + head}">${ours}</svg>`
-    .replace(/var\((--dy-[\w-]+)\)/g, (_, name) => css.getPropertyValue(name).trim());
-  const link = Object.assign(document.createElement("a"), {download: `${box.view.id}-${S.scene.unit}-${S.i}.svg`,
-    href: URL.createObjectURL(new Blob([whole], {type: "image/svg+xml"}))});
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}

@@ -65,6 +65,7 @@ function wire(S) {
   on(".dy-end", () => S.go(S.scene.n - 1, 200));
   on(".dy-latest", () => S.go(S.scene.n - 1, 0));
   on(".dy-help", () => S.help());
+  on(".dy-keep", () => askToSave(S));
   on(".dy-open", () => { S.report(0); S.act("open-selection"); });
   on(".dy-clear", () => { S.brush = null; draw(S); S.report(0); });
   follow.onchange = () => S.followTo(follow.checked);
@@ -81,6 +82,7 @@ function pressed(S, event, number) {
   if (dialog) { if (event.key === "?" && dialog === S.$(".dy-keys")) { S.help(); done(event); } return; }
   const ours = target.closest(".dy-range") && !target.closest(".dy-bar");          // the threshold slider keeps its arrows
   if (target.closest(NATIVE) || ours) return;
+  if (S.root !== (target.closest(".dy") ?? document.querySelector(".dy"))) return;   // each scrubber its own; else the first
   if (event.key === " " && target.closest("button, a, summary, [role=button], [role=tab], [role=checkbox], [role=switch]")) return;
   if (act(S, event, number)) done(event);
 }
@@ -99,6 +101,7 @@ function act(S, event, number) {
   else if (key === "f" && S.live) S.followTo(!S.follow);
   else if (key === "g") { number.focus(); number.select(); }
   else if (key === "?") S.help();
+  else if (key === "p") askToSave(S);
   else if (/^[1-9]$/.test(key) && S.scene.series.length > 1) S.toggle(+key - 1);
   else {
     const found = S.scene.switches.find(s => s.key === key), at = found?.options.findIndex(([v]) => v === S.chosen[found.name]);
@@ -142,7 +145,7 @@ function listKeys(S) {
   const lines = [["← →", `one ${S.scene.unit}`], ["Shift + ← →", `ten ${S.scene.unit}s`], ["Home End", "first, last"], ["Space", "play, pause"],
     ["G", `type ${S.scene.unit === "epoch" ? "an epoch" : "a " + S.scene.unit}`], ...(S.live ? [["F", "follow the latest"]] : []),
     ...(many > 1 ? [[`1 – ${many}`, "show or hide one"]] : []), ...S.scene.switches.filter(s => s.key).map(s => [s.key.toUpperCase(), `next: ${s.title}`]),
-    ...S.scene.keys.map(k => [{ArrowUp: "↑", ArrowDown: "↓"}[k.key] ?? k.key.toUpperCase(), k.words]), ["?", "this list"]];
+    ...S.scene.keys.map(k => [{ArrowUp: "↑", ArrowDown: "↓"}[k.key] ?? k.key.toUpperCase(), k.words]), ["P", "save a picture"], ["?", "this list"]];
   if (S.scene.views.some(v => v.bins)) lines.push(["drag", "on a histogram: choose images"]);
   if (S.scene.views.some(v => v.seek)) lines.push(["click", `on a curve: go to that ${S.scene.unit}`]);
   const list = S.$(".dy-keys dl");
