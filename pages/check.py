@@ -49,7 +49,7 @@ def main() -> None:
         nothing_yet(run)
     else:
         watch(run, check)
-    measured_tabs(SCREEN, run, known)
+    measured_tabs(run, known)
 
 
 def can_be_checked(run: Run) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
 
 import streamlit as st
 
+from dynat_core.config import NORM_WORDS, describe_eps
 from dynat_core.evaluation_settings import Curves, Ladder, Measured, Transfer
+from dynat_core.evaluations import Evaluation
 from dynat_core.run import Run
 from dynat_core.views import check as pictures
+from dynat_core.views import reviewer
 from dynat_core.views.words import percent
 from ui.checks import busy, drawn, of_kind, progress, start_job
 from ui.choose import titles
@@ -18,20 +23,25 @@ from ui.words import plain, share
 LOOK = 1.0  # seconds between looks at a job that is under way
 
 
-def measured_tabs(screen: str, run: Run, known: Mapping[str, Run]) -> None:
+def measured_tabs(run: Run, known: Mapping[str, Run]) -> None:
     """One tab for each kind of measurement; what has not been measured can be asked for."""
     if teaching():
         return
     ladder, curves, transfer = st.tabs(["Ladder of attacks", "Curves", "From model to model"])
     with ladder:
-        section(screen, run, "ladder", _ladder_form, _ladder_result)
+        section(run, "ladder", _ladder_form, _ladder_result)
     with curves:
-        section(screen, run, "curves", _curves_form, _curves_result)
+        section(run, "curves", _curves_form, _curves_result)
     with transfer:
-        section(screen, run, "transfer", lambda r: _transfer_form(r, known), _transfer_result)
+        section(run, "transfer", lambda r: _transfer_form(r, known), _transfer_result)
 
 
-def section(screen: str, run: Run, kind: str, form, result) -> None:
+def section(
+    run: Run,
+    kind: str,
+    form: Callable[[Run], Measured | None],
+    result: Callable[[Evaluation, dict[str, Any]], None],
+) -> None:
     """The newest measurement of a kind, and the form that asks for another."""
     found = of_kind(run, kind)
     newest = found[0] if found else None
@@ -74,7 +84,7 @@ def _ladder_form(run: Run) -> Ladder | None:
     return None
 
 
-def _ladder_result(evaluation, result) -> None:
+def _ladder_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     left, right = st.columns([6, 6], gap="medium")
     worst = result["worst"]
     with left:
@@ -112,8 +122,17 @@ def _curves_form(run: Run) -> Curves | None:
     return None
 
 
-def _curves_result(evaluation, result) -> None:
-    pass
+def _curves_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
+    st.html(
+        f'<p class="dynat-facts">{result["n"]} test images, {result["chosen"]}; '
+        f"{NORM_WORDS[result['norm']]} eps {describe_eps(result['eps'])}; bands are 95 % intervals.</p>"
+    )
+    shown = reviewer.views(result, evaluation.samples())
+    for start in range(0, len(shown), 3):
+        for place, (view, sentence) in zip(st.columns(3, gap="medium"), shown[start : start + 3], strict=False):
+            with place:
+                drawn(view, f"{view.id}-{evaluation.name}")
+                st.html(f'<p class="dynat-facts">{escape(sentence)}</p>')
 
 
 def _transfer_form(run: Run, known: Mapping[str, Run]) -> Transfer | None:
@@ -129,5 +148,19 @@ def _transfer_form(run: Run, known: Mapping[str, Run]) -> Transfer | None:
     return None
 
 
-def _transfer_result(evaluation, result) -> None:
-    pass
+def _transfer_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
+    names, titles_ = result["names"], result["titles"]
+    head = "".join(f"<th>{escape(titles_[id])}</th>" for id in names)
+    rows = []
+    for source in names:
+        cells = ""
+        for target in names:
+            accuracy, low, high = (result[key][source][target] for key in ("accuracy", "low", "high"))
+            words = f"{percent(accuracy, 1)} ({100 * low:.1f} to {100 * high:.1f})"
+            cells += f"<td>{'<b>' + words + '</b> white-box' if source == target else words}</td>"
+        rows.append(f"<tr><td>{escape(titles_[source])}</td>{cells}</tr>")
+    st.html(
+        f'<table class="dynat-table"><tr><th>examples made on ↓, shown to →</th>{head}</tr>{"".join(rows)}</table>'
+        f'<p class="dynat-facts">{escape(result["sentence"])} '
+        f"{result['n']} test images, {escape(result['chosen'])}.</p>"
+    )
