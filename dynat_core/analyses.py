@@ -32,7 +32,8 @@ from dynat_core.measurements import work_on
 from dynat_core.packing import unpack
 from dynat_core.run import Run
 from dynat_core.runs import RunStore
-from dynat_core.threat import inner
+from dynat_core.segments import bends
+from dynat_core.threat import Ball, inner
 from dynat_core.trajectories import Trajectory
 
 Request = dict[str, Any]
@@ -141,11 +142,36 @@ def measurement(request: Request, cancelled: Cancelled, said: Said) -> Answer:
         return {"state": work_on(evaluation, ended=cancelled)}, {}
 
 
+def curvature(request: Request, cancelled: Cancelled, said: Said) -> Answer:
+    """How the loss of a run's checkpoint bends along random segments in the balls of its first test images.
+
+    request: store, run, epoch, and optionally share (of eps, the balls' radius; default 1), count (of segments; default
+    2000). Returns curvature and straight (count,) as in `segments.bends`, and accuracy on those images, n, eps.
+    """
+    model, config = _model(request)
+    test = _data(config.data).test
+    count, eps = int(request.get("count", 2000)), config.threat.eps * float(request.get("share", 1))
+    chosen = torch.arange(count) % min(len(test), count)
+    x, y = _some(test, chosen, _device(model))
+
+    def looked(share: float) -> None:
+        _look(cancelled)
+        said(share)
+
+    ball = Ball(x, eps, config.threat.norm)
+    found, straight = bends(model, ball, y, generator_for(x.device, config.seed, "curvature"), looked)
+    with in_eval_mode(model), torch.no_grad():
+        right = (model(x).argmax(dim=1) == y).float().mean()
+    arrays = {"curvature": found.float().cpu().numpy(), "straight": straight.cpu().numpy().astype(np.uint8)}
+    return {"n": len(chosen.unique()), "eps": eps, "accuracy": float(right)}, arrays
+
+
 ANALYSES: dict[str, Callable[[Request, Cancelled, Said], Answer]] = {
     "trajectory": trajectory,
     "loss_slice": loss_slice,
     "indices": indices,
     "probe": probe,
+    "curvature": curvature,
     "measurement": measurement,
 }
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from dynat_core.errors import RunError
 from dynat_core.theory import concavity, minimax
 from dynat_core.views import theorem as picture
+from dynat_core.views.words import percent
+from ui.choose import DEMO_TRIO
 from ui.frame import page, screen_of
-from ui.link import Cursor
+from ui.link import Cursor, choice
+from ui.paths import ask, can_be_asked, look_at_helper
 from ui.scrubber import scrubber
+from ui.store import runs, store
 from ui.theory import explained, setting
 from ui.words import plain
 
 SCREEN = screen_of("Theorem")
+EPS = 0.1  # pixels; the plane of the moons is 1 wide
 HORIZONS = [2**k for k in range(12)]
 DELTAS = [0.0, *(float(d) for d in np.logspace(-3, 1, 17))]
 FORMULA = r"""\begin{gathered}\frac1T\sum_{t<T}\mathbb E\,\|\nabla L_S(\theta_t)\|^2
@@ -29,8 +35,8 @@ SHOWS = (
     "always pushes one way puts a floor under training that more steps do not remove, an early stop does not here."
 )
 NOT = (
-    "Anything about a network: a ReLU network breaks the second assumption, as the lowest picture measures on a small "
-    "one trained here, so there the theorem is no guarantee."
+    "Anything about a network: a ReLU network breaks the second assumption, as the lowest picture measures on real "
+    "ones, so there the theorem is no guarantee."
 )
 CAUTIONS = (
     "ReLU networks are piecewise linear in x and cross-entropy is convex in the logits, so strong concavity cannot "
@@ -48,7 +54,7 @@ SOURCE = (
 
 def main() -> None:
     """Ask, compute, draw."""
-    asked = st.columns(5, gap="medium")
+    asked = st.columns(4, gap="medium")
     with asked[0]:
         horizon = setting(SCREEN, "T", "T, training steps", HORIZONS, 1024, "The T of the picture on the right")
     with asked[1]:
@@ -59,21 +65,21 @@ def main() -> None:
         )
     with asked[3]:
         eps = setting(SCREEN, "eps", "eps, attack radius", (0.1, 0.3, 1, 3), 1, "The attack's reach in each coordinate")
-    with asked[4]:
-        pixels = setting(
-            SCREEN,
-            "ball",
-            "eps on the network",
-            (0.02, 0.05, 0.1, 0.2),
-            0.05,
-            "Radius of the balls in which the network's curvature is measured; the picture is 1 pixel wide",
-        )
     cursor = Cursor(SCREEN, "delta")
     problem = cursor.read(len(DELTAS) - 1)
     if problem:
         st.info(plain(problem))
-    scene = picture.theorem(study(mu, sigma, eps), int(horizon), relu(pixels))
-    with st.container(key="theorem-picture"):
+    above, below = st.container(key="theorem-picture"), st.columns([7, 3], gap="large", vertical_alignment="bottom")
+    with below[0]:
+        known = networks()
+        chosen = choice(SCREEN, "network", "Network of the lowest picture", {"small": "small, trained here", **known})
+    with below[1]:
+        share = setting(
+            SCREEN, "ball", "radius, share of eps", (0.05, 0.25, 0.5, 1), 1, "Of the balls it is measured in"
+        )
+    relu = small(share) if chosen == "small" else of_run(chosen, share)
+    with above:
+        scene = picture.theorem(study(mu, sigma, eps), int(horizon), relu)
         start = cursor.goto if cursor.goto is not None else 13
         cursor.heard(scrubber("theorem", scene, run="theorem", cursor=start, jump=cursor.jump))
     explained(FORMULA, WHERE, SHOWS, NOT, CAUTIONS, SOURCE)
@@ -87,11 +93,40 @@ def study(mu: float, sigma: float, eps: float) -> picture.Study:
     return picture.Study(p, HORIZONS, DELTAS, early, pushed)
 
 
+# ------------------------------------------------------------------------------------------------------ the networks
+
+
 @st.cache_data(show_spinner=False, max_entries=20)
-def relu(eps: float) -> concavity.Measured:
-    """Curvatures on a small ReLU network, trained here on the Learn screen's moons."""
+def small(share: float) -> concavity.Measured:
+    """Curvatures on a small ReLU network, trained here on the Learn screen's moons, in balls of `share` of EPS."""
     x, y = concavity.moons()
-    return concavity.measure(concavity.trained(x, y, epochs=120), x, y, eps)
+    return concavity.measure(concavity.trained(x, y, epochs=120), x, y, EPS * share)
+
+
+def networks() -> dict[str, str]:
+    """The shipped digits networks that are there, id -> title."""
+    found = {run.id: run for run in runs() if run.state == "finished"}
+    return {id: found[id].title for id in DEMO_TRIO if id in found and found[id].kept_epochs()}
+
+
+def of_run(id: str, share: float) -> concavity.Measured:
+    """Curvatures on a run's last checkpoint, asked of the helper; the small network, and why, where it cannot."""
+    run = next(run for run in runs() if run.id == id)
+    epoch = run.kept_epochs()[-1]
+    try:
+        can_be_asked(run, epoch, "This curvature")
+        question = {"store": str(store().folder.absolute()), "run": id, "epoch": epoch, "share": share}
+        looks = {"curvature": lambda: ask("curvature", run, question, "theorem")}
+        answer = look_at_helper(looks, "measuring the curvature", "theorem-picture")["curvature"]
+        if answer.value is None:
+            raise RunError(answer.error or "The measurement gave no answer; choose the network again.")
+    except RunError as error:
+        st.info(plain(f"{error} Shown instead: the small network."))
+        return small(share)
+    header, arrays = answer.value
+    about = f"{run.title}, epoch {epoch}, {header['n']} test images, eps {header['eps']:.3g}"
+    about += f", accuracy there {percent(header['accuracy'], 1)}"
+    return concavity.Measured(arrays["curvature"], arrays["straight"] > 0, about)
 
 
 with page("Theorem", "Theorem 1: what does an unfinished attack cost training, and when does the bound apply?"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_each_opens_without_torch_with_a_picture_a_formula_and_its_limits(screen
         assert part in words
     for claim in NEVER:
         assert claim not in words.lower()
+
+
+def test_a_run_s_network_needs_torch_and_the_small_one_stands_in(monkeypatch, tmp_path):
+    shutil.copytree(ROOT / "checkpoints" / "demo-digits-standard", tmp_path / "store" / "demo-digits-standard")
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path / "store"))
+    store.look_again()
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    app = show("theorem", network="demo-digits-standard")
+    (sentence,) = [box.value for box in app.info]
+    assert "pip install -r requirements.txt" in sentence and "the small network" in sentence
+    assert any("two hidden layers of 24" in str(text) for text in scene(app)["texts"])
 
 
 def slider(app: AppTest, key: str):

@@ -77,11 +77,11 @@ def recorded(run: Run, index: int, epoch: int, attack: Attack) -> Trajectory | N
     return found if same else None
 
 
-def can_be_asked(run: Run, epoch: int) -> None:
+def can_be_asked(run: Run, epoch: int, what: str = "This path") -> None:
     """Raises RunError, in one sentence, if nothing can be computed on this checkpoint here."""
     run.weights(epoch)
     if view_only():
-        raise RunError(f"This path of {run.title} at epoch {epoch} was not recorded. {_TORCH}")
+        raise RunError(f"{what} of {run.title} at epoch {epoch} was not recorded. {_TORCH}")
 
 
 def request(run: Run, index: int, epoch: int, attack: Attack) -> dict[str, Any]:

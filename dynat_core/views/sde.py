@@ -76,9 +76,7 @@ def _paths(study: Study) -> View:
         moves.append({"kind": "dot", "arr": f"mean-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(v) for v in values], k))
     frame = layout(_step_axis(q.eta, n), axis("θ", _reach(study), fixedrange=True, nticks=6))
-    words = (
-        f"band: middle 95 % of {study.runs.shape[1]:,} runs; thin green: mean ± 2 standard deviations of the equation"
-    )
+    words = f"band: middle 95 % of {study.runs.shape[1]:,} runs; thin: the equation's mean ± 2 standard deviations"
     frame["annotations"] = [_corner(words, 1.0, 1.0)]
     return View(
         "paths", "Does the equation predict these runs?", 7, 290, fig={"data": data, "layout": frame}, moves=moves,

@@ -154,10 +154,11 @@ def _quotients(probe: Probe) -> View:
         known.append((probe.ceiling, f"@s{L2}", f"{number(probe.ceiling)}: L2 stays below, closed form"))
     words = []
     for value, color, said in known:
-        level = float(laid([value])[0])
+        level, near = float(laid([value])[0]), float(laid(probe.changes[L2])[0])
+        below = level <= near < level + 0.25  # there the L2 curve runs where the words would stand
         data.append(line([places[0], places[-1]], [level, level], color, "dot", 1.2))
-        words.append({"text": said, "x": places[0], "y": level, "xanchor": "left", "yanchor": "bottom", "xshift": 4,
-                      "showarrow": False, "font": {"size": 11, "color": "@muted"}})  # fmt: skip
+        words.append({"text": said, "x": places[0], "y": level, "xanchor": "left", "xshift": 4, "showarrow": False,
+                      "yanchor": "top" if below else "bottom", "font": {"size": 11, "color": "@muted"}})  # fmt: skip
     frame = layout(
         decades("t, distance from the crease", [probe.distances], showgrid=False),
         decades("change of gradient per length", [*probe.changes, np.array([value for value, *_ in known])]),

@@ -43,7 +43,7 @@ def theorem(study: Study, horizon: int, relu: Measured) -> Scene:
     views = [
         _against_steps(study, horizon),
         _against_delta(study, horizon),
-        _curvature(study.problem, relu, len(study.deltas)),
+        _curvature(relu, len(study.deltas)),
     ]
     n = len(study.deltas)
     words = [Words([[sentence] for sentence in _sentences(study, horizon)])]
@@ -148,50 +148,57 @@ def _colors() -> dict[str, tuple[str, str]]:
 
 # ------------------------------------------------------------------------------------------ the assumption that fails
 
-_UNIT = 1.0  # curvature up to about here is laid out evenly, more of it logarithmically
-_EDGES = np.linspace(-np.arcsinh(1e4 / _UNIT), np.arcsinh(1e4 / _UNIT), 46)
+FLAT = 1e-6  # nats per squared pixel: less than this is neither convex nor concave
+_BINS = 46
 
 
-def _curvature(problem: MinMax, relu: Measured, n: int) -> View:
+def _curvature(relu: Measured, n: int) -> View:
     """How the loss bends along segments in the ball of a ReLU network: within one linear region, and across kinks."""
-    middles = (_EDGES[:-1] + _EDGES[1:]) / 2
-    places = np.arcsinh(np.where(np.abs(relu.curvature) < 1e-6, 0.0, relu.curvature) / _UNIT)
-    data = []
-    for k, (name, which) in enumerate((("within", relu.within), ("across", ~relu.within))):
-        share = np.histogram(np.clip(places[which], _EDGES[0], _EDGES[-1]), _EDGES)[0] / len(places)
+    bent = np.where(np.abs(relu.curvature) < FLAT, 0.0, relu.curvature)
+    size = np.abs(bent[bent != 0])
+    unit = 10.0 ** np.floor(np.log10(np.median(size))) if len(size) else 1.0  # even up to it, logarithmic beyond
+    end = float(np.arcsinh(size.max(initial=unit) / unit)) * 1.02
+    edges = np.linspace(-end, end, _BINS)
+    places, data = np.arcsinh(bent / unit), []
+    for k, which in enumerate((relu.within, ~relu.within)):
+        share = np.histogram(places[which], edges)[0] / len(places)
         pattern = {"shape": "" if k == 0 else "/", "fgcolor": "@ink", "size": 5, "solidity": 0.25}
         marker = {"color": "@s3/0.55" if k == 0 else "@s0/0.5", "line": {"width": 0}, "pattern": pattern}
-        data.append({"type": "bar", "x": middles.tolist(), "y": share.round(5).tolist(), "marker": marker,
-                     "width": float(_EDGES[1] - _EDGES[0]), "name": name, "hoverinfo": "skip"})  # fmt: skip
-    marks = [-1e4, -100, -1, 0, 1, 100, 1e4]
-    across = axis(
-        "curvature of the loss along a segment (nats per squared pixel)", (_EDGES[0], _EDGES[-1]), fixedrange=True
-    )
-    across |= {"tickmode": "array", "tickvals": np.arcsinh(np.array(marks) / _UNIT).tolist(), "showgrid": False,
-               "ticktext": ["−10⁴", "−100", "−1", "0", "1", "100", "10⁴"]}  # fmt: skip
-    frame = layout(
-        across, axis("share of segments", None, fixedrange=True, tickformat=".0%", nticks=5, rangemode="tozero")
-    )
-    frame |= {"barmode": "stack", "bargap": 0}
-    needed = float(np.arcsinh(-problem.mu / _UNIT))
-    frame["shapes"] = [_upright(needed, "@ink", "dash")]
-    frame["annotations"] = [
-        _said(needed, "Theorem 1 needs<br>all of it left of −μ", "right"),
-        _said(float(_EDGES[-3]), _shares(relu), "right"),
-    ]
-    note = Note(["plain: the segment stays in one linear region, hatched: it crosses a kink"] * n)
+        data.append({"type": "bar", "x": ((edges[:-1] + edges[1:]) / 2).tolist(), "y": share.round(5).tolist(),
+                     "width": float(edges[1] - edges[0]), "marker": marker, "hoverinfo": "skip"})  # fmt: skip
+    across = axis("curvature of the loss along a segment (nats per squared pixel)", (-end, end), fixedrange=True)
+    across |= {"tickmode": "array", "showgrid": False} | _ticks(unit, end)
+    upward = axis("share of segments", None, fixedrange=True, tickformat=".0%", nticks=5, rangemode="tozero")
+    frame = layout(across, upward, barmode="stack", bargap=0)
+    frame["shapes"] = [_upright(-0.5 * float(edges[1] - edges[0]), "@ink", "dash")]
+    needed = "Theorem 1 needs all<br>of them left of 0, by μ"
+    frame["annotations"] = [_said(float(edges[22]), needed, "right"), _said(float(edges[-2]), _shares(relu), "right")]
+    note = Note([f"{relu.about}; plain: straight logits, one linear region; hatched: across a kink"] * n)
     return View(
         "curvature", "Which assumption fails on a ReLU network, and by how much?", 12, 220, notes=[note],
         fig={"data": data, "layout": frame}, colors=_colors(),
     )  # fmt: skip
 
 
+def _ticks(unit: float, end: float) -> dict[str, Any]:
+    """Zero and powers of ten on both sides, at most four a side."""
+    first = round(np.log10(unit))
+    powers = [p for p in range(first, first + 12) if np.arcsinh(10.0**p / unit) < end]
+    powers = powers[:: max(1, -(-len(powers) // 4))]
+    at = [float(np.arcsinh(10.0**p / unit)) for p in powers]
+    words = [power(p) for p in powers]
+    return {"tickvals": [*(-v for v in reversed(at)), 0.0, *at],
+            "ticktext": [*(f"−{w}" for w in reversed(words)), "0", *words]}  # fmt: skip
+
+
 def _shares(relu: Measured) -> str:
-    concave, inside = relu.curvature < -1e-6, relu.within
-    return (
-        f"concave: {percent(concave.mean())} of all segments;<br>"
-        f"{percent(concave[inside].mean() if inside.any() else np.nan)} of those within one region"
-    )
+    concave, inside = relu.curvature < -FLAT, relu.within
+    said = f"concave: {percent(concave.mean())} of {len(concave):,} segments;<br>"
+    if inside.any():
+        said += f"{percent(concave[inside].mean())} of the {inside.sum():,} within one linear region;<br>"
+    else:
+        said += "none lies within one linear region;<br>"
+    return f"{said}the largest curvature is {number(float(relu.curvature.max()))}"
 
 
 def _said(x: float, text: str, side: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ from playwright.sync_api import Page, expect  # noqa: E402
 from dynat_core.theory.probe import probe  # noqa: E402
 from dynat_core.views import smoothness  # noqa: E402
 from dynat_core.views.still import shapes  # noqa: E402
-from tests.browser.conftest import QUIET  # noqa: E402
+from tests.browser.conftest import QUIET, ROOT  # noqa: E402
 
 pytestmark = pytest.mark.browser
 SCREENS = {"theorem": "delta", "smoothness": "place", "sde": "step"}  # and the cursor's name in the address
@@ -23,7 +24,9 @@ PATIENCE = 30_000
 
 @pytest.fixture(scope="module")
 def address(serve, tmp_path_factory) -> str:
-    return serve("app.py", DYNAT_STORE=str(tmp_path_factory.mktemp("theory")))
+    folder = tmp_path_factory.mktemp("theory")
+    shutil.copytree(ROOT / "checkpoints" / "demo-digits-standard", folder / "demo-digits-standard")
+    return serve("app.py", DYNAT_STORE=str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,18 @@ def test_sliders_switches_and_the_menu_work_and_the_cursor_stays(show):
     page.get_by_role("button", name="More").click()
     page.get_by_role("link", name="Theorem").click()
     page.wait_for_selector(".st-key-theorem-picture .dy[data-ready]")
+
+
+def test_the_theorem_s_assumption_is_measured_on_a_trained_network(show):
+    page = show("theorem")
+    box = page.locator(".dy-box", has_text="Which assumption fails")
+    expect(box).to_contain_text("two hidden layers of 24")
+    page.get_by_text("Digits, Standard", exact=True).click()
+    expect(box).to_contain_text("Digits, Standard, epoch 30, 500 test images, eps 0.15", timeout=PATIENCE)
+    wait_query(page, network="demo-digits-standard")
+    share = re.search(r"concave: (\d+) % of 2,000 segments", box.inner_text())
+    assert share is not None and 0 < int(share[1]) < 60  # strong concavity would be all of them
+    expect(page.locator('[data-testid="stAlert"]')).to_have_count(0)
 
 
 def test_curves_and_spots_stand_where_python_puts_them(show):
