@@ -17,10 +17,20 @@ RUNGS = {"clean": "no attack", "pgd-3": "PGD-3, step eps/2, cross-entropy", "pgd
 
 def make_ladder(run: Run, n: int = 30, seed: int = 0) -> Evaluation:
     """Attack the best network of a finished run with two PGDs, each image until it is broken, in a child process."""
-    evaluation = evaluations.create(run.folder, Ladder(n=n, seed=seed, autoattack=False))
-    assert in_child(lambda: _climb(run, evaluation)) == 0
-    assert evaluation.state == "finished"
-    return evaluation
+    return make_ladders((run, n, seed))[0]
+
+
+def make_ladders(*asked: tuple[Run, int, int]) -> list[Evaluation]:
+    """The same for several (run, images, attack seed), all in one child process."""
+    made = [evaluations.create(run.folder, Ladder(n=n, seed=seed, autoattack=False)) for run, n, seed in asked]
+
+    def climb() -> None:
+        for (run, _, _), evaluation in zip(asked, made, strict=True):
+            _climb(run, evaluation)
+
+    assert in_child(climb) == 0
+    assert {evaluation.state for evaluation in made} == {"finished"}
+    return made
 
 
 def _climb(run: Run, evaluation: Evaluation) -> None:
