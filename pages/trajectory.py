@@ -39,6 +39,7 @@ from ui.paths import (
 )
 from ui.scrubber import Report, scrubber
 from ui.store import curves, lost_between, runs, samples, store, warm_up
+from ui.threshold import arrived, kept, threshold_picture, toggle
 from ui.words import plain
 
 SCREEN = screen_of("Trajectory")
@@ -241,9 +242,7 @@ def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]
         images = image_table(table, read_pick(links["pick"].value), index, lambda i: link.write(str(i)))
         attack = f"PGD-{run.config.recording.steps}"
         st.caption(plain(f"As recorded at epoch {epochs[0]} of {run.title}, under {attack}."))
-    typed = st.number_input(
-        "image number", 0, run.config.data.counts[1] - 1, index, key=f"{SCREEN}.number.{index}"
-    )
+    typed = st.number_input("image number", 0, run.config.data.counts[1] - 1, index, key=f"{SCREEN}.number.{index}")
     if typed != index:
         link.write(str(typed))
         st.rerun()
@@ -283,9 +282,9 @@ def default_image(chosen: list[Run], epochs: list[int]) -> int:
 def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
     """The picture under the step cursor."""
     cursor = Cursor(SCREEN, "step")
-    problem = cursor.read(shown.attack.steps)
-    if problem:
-        st.info(plain(problem))
+    for problem in (cursor.read(shown.attack.steps), arrived(SCREEN)):
+        if problem:
+            st.info(plain(problem))
 
     form = Switched(SCREEN, "form", "form", FORMS)
     form.read()
@@ -305,6 +304,9 @@ def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
         cursor.heard(report)
         heard(report, shown, images, links)
         below(paths, shown, links)
+        found = kept([run for run, _ in shown.models])
+        if not teaching() and st.session_state.get(f"{SCREEN}.threshold.on") and found:
+            threshold_picture(SCREEN, found, titles([run for run, _ in found]))
 
     picture()
 
@@ -368,6 +370,7 @@ def below(paths: list[Trajectory], shown: Shown, links: Mapping[str, Link]) -> N
             needs = "Needs torch: `pip install -r requirements.txt`." if view_only() else "The path is projected on it."
             hint = f"The loss on a plane through the image, the first step and the end of the path. {needs}"
             st.toggle("Loss slice", key=f"{SCREEN}.slice", disabled=view_only(), help=hint)
+            toggle(SCREEN, bool(kept([run for run, _ in shown.models])))
         name = f"{run.id}-epoch{epoch}-image{path.index}"
         st.download_button("Save the path (npz)", lambda: as_npz(path), f"{name}.npz", on_click="ignore")
         with st.popover("Link"):

@@ -140,7 +140,7 @@ class Cursor:
 
     def __init__(self, screen: str, name: str) -> None:
         self._link = Link(screen, name)
-        self._place: _Place = st.session_state.setdefault(f"{screen}.cursor", _Place())
+        self._place: _Place = st.session_state.setdefault(f"{screen}.cursor.{name}", _Place())
 
     def read(self, last: int | None = None) -> str | None:
         """Take a deep link or Back, in a whole run; `last` is the last position there is, None if more may come.
