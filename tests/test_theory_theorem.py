@@ -112,6 +112,13 @@ def test_the_four_sigma_form_fails_for_too_few_steps():
     assert p.valid_from > 1 and mean[0, 0] > paper_bound(p, np.array([1.0]), 0.0)[0]
 
 
+def test_a_run_of_T_steps_is_the_same_alone_and_beside_longer_ones():
+    p = MinMax()
+    alone, _ = mean_squared_gradients(p, p.lowest, (4,), (0.3,), repeats=5)
+    beside, _ = mean_squared_gradients(p, p.lowest, (1, 4, 16), (0.0, 0.3), repeats=5)
+    np.testing.assert_allclose(beside[1, 1], alone[0, 0], rtol=1e-12)
+
+
 def test_without_a_wall_the_runs_follow_the_linear_recursion():
     p, steps = MinMax(eps=1e6, noise=0.5), 64
     mean, half = mean_squared_gradients(p, p.early, (steps,), (0.0,), repeats=2000)
