@@ -22,7 +22,7 @@ from dynat_core.errors import ModelFileError
 
 MAX_FILE = 4_000_000_000  # bytes; the largest network known here takes 1.1e9
 _MAX_HEADER = 100_000_000  # bytes of a safetensors header, the format's own limit
-_MAX_ENTRIES = 100_000  # tensors in a torch file
+_MAX_ENTRIES = 20_000  # tensors in a torch file
 _SECONDS = 120  # of computing
 _SLACK = 600_000_000  # bytes beside what torch takes and the file needs
 _GIVE_WEIGHTS = "save only the weights: torch.save(model.state_dict(), ...), or safetensors"
@@ -150,7 +150,7 @@ def _weights_only(path: Path, kind: str) -> Any:
 def _sentence(error: Exception) -> str:
     """What a parser said, as one sentence without its advice on how to run the file after all."""
     text = str(error)
-    wants = re.search(r"GLOBAL ([\w.]{1,120}) was not an allowed", text) or re.search(
+    wants = re.search(r"GLOBAL ([\w.]{1,120})", text) or re.search(
         r"Unsupported (?:class|global|operand)[^A-Za-z0-9]{1,3}([\w.]{1,120})", text
     )
     if wants and not wants[1].isdigit():
