@@ -137,8 +137,8 @@ def test_smoothed_slopes_lie_between_0_and_gamma_kink_or_not(norm, gamma, tau):
 
 
 def test_the_nearest_minimum_of_c_times_abs_is_soft_thresholding():
-    c, gamma = 0.7, 0.5
-    theta = np.array([[v, -v / 2] for v in (-6.0, -0.5, 0.1, 1.39, 1.41, 9.0)])
+    c, gamma = 0.7, 0.05  # so that the way is longer than the first grid reaches
+    theta = np.array([[v, -v / 2] for v in (-20.0, -5.0, 0.1, 13.9, 14.1, 40.0)])
     found = nearest_minimum(lambda w: c * np.abs(w).sum(-1), theta, gamma)
     exact = np.sign(theta) * np.maximum(np.abs(theta) - c / gamma, 0)
     np.testing.assert_allclose(found, exact, atol=1e-3)
