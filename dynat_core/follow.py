@@ -97,7 +97,8 @@ def _plain(run: Run) -> Iterator[Callable[[str], None]]:
         last = run.last_record()
         if last is not None and last["epoch"] != after:
             for record in run.records()[after + 1 :]:
-                print(f"epoch {record['epoch']} of {run.config.epochs}: {accuracies(record, steps)}", flush=True)
+                of = f"epoch {record['epoch']} of {run.config.epochs}" if run.config.epochs else "measured"
+                print(f"{of}: {accuracies(record, steps)}", flush=True)
             after = last["epoch"]
         if state != was:
             print(state, flush=True)

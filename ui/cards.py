@@ -15,7 +15,7 @@ from dynat_core.views import strategy_style
 from dynat_core.views.base import styled
 from dynat_core.views.words import number, percent
 from ui.store import history, state_of
-from ui.words import NOT_CHECKED, ago, gradients_per_image, outcome, share, strategy_words
+from ui.words import ago, gradients_per_image, outcome, share, strategy_words, verdict_words
 
 _DASHES = {
     "solid": "",
@@ -105,7 +105,7 @@ def run_card(run: Run) -> str:
     return (
         f'<div class="dynat-card">{head}<div class="dynat-reached">{numbers}</div>{_courses(past, strategy)}'
         f'<p class="dynat-facts">{escape(facts)}</p>'
-        f'<p class="dynat-verdict">Verdict on the attack: <b>{NOT_CHECKED}</b></p></div>'
+        f'<p class="dynat-verdict">Verdict on the attack: <b>{escape(verdict_words(run, found["epoch"]))}</b></p></div>'
     )
 
 
@@ -145,7 +145,8 @@ def run_line(run: Run) -> str:
     if found:
         robust = f"PGD-{config.recording.steps} {share(found['robust'] * found['n'], found['n'])}"
         words += (
-            f"; epoch {found['epoch']}: clean {percent(found['clean'], 1)}, {robust} of {found['n']:,}, {NOT_CHECKED}"
+            f"; epoch {found['epoch']}: clean {percent(found['clean'], 1)}, {robust} of {found['n']:,}, "
+            f"{verdict_words(run, found['epoch'])}"
         )
     name = f"{swatch(config.strategy.name)}<b>{escape(run.title)}</b>"
     return f'{state_badge(run)} {name} <span class="dynat-facts">{escape(words)}</span>'

@@ -13,7 +13,7 @@ from ui.cards import swatches
 from ui.exports import take_away_run
 from ui.link import carry
 from ui.store import history
-from ui.words import NOT_CHECKED, gradients_per_image, outcome, plain, share
+from ui.words import gradients_per_image, outcome, plain, share, verdict_words
 
 
 def results_table(runs: list[Run]) -> None:
@@ -33,7 +33,7 @@ def results_table(runs: list[Run]) -> None:
                 share(found["robust"] * found["n"], found["n"]),
                 f"{found['n']:,}",
                 escape(cost),
-                f"{escape(run.config.attack_words())}; verdict: <b>{NOT_CHECKED}</b>",
+                f"{escape(run.config.attack_words())}; verdict: <b>{escape(verdict_words(run, found['epoch']))}</b>",
             )
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     if rows:

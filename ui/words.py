@@ -8,13 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from dynat_core.compared import NOT_CHECKED, latest
 from dynat_core.config import STRATEGY_WORDS, AttackedStrategy, RunConfig
 from dynat_core.history import History
 from dynat_core.runs import Run
 from dynat_core.views.epochs import gradients
 from dynat_core.views.words import number, percent, wilson
 
-NOT_CHECKED = "not yet checked"
+
+def verdict_words(run: Run, epoch: int) -> str:
+    """What the newest check of an epoch says of its attack, in a few words; a check's own accuracy stands beside it."""
+    found = latest(run, "check", epoch)
+    verdict = (found.result() or {}).get("verdict") if found else None
+    if not verdict:
+        return NOT_CHECKED
+    reached = f"{share(verdict['robust'], verdict['n'])} of {verdict['n']}"
+    if verdict["ok"]:
+        return f"no problem found; the check leaves {reached}"
+    failed = [light["question"] for light in verdict["lights"] if light["state"] == "insufficient"]
+    return f"insufficient ({' '.join(failed) or 'see the check'}); the check leaves {reached}"
 
 
 def plain(text: object) -> str:

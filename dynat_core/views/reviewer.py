@@ -52,10 +52,10 @@ def _traces(x: Sequence[float], curve: Mapping[str, Any], style: tuple[str, str,
     return [*figures.band(x, curve["low"], curve["high"], color), line]
 
 
-def _named(texts: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Names of the curves in the upper right corner, in their colours, told apart by their dashes in words."""
+def _named(texts: Sequence[tuple[str, str]], top: float = 1.0) -> list[dict[str, Any]]:
+    """Names of the curves at the right edge from `top` down, in their colours, told apart by their dashes in words."""
     return [
-        {"x": 1, "y": 1 - 0.09 * k, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "top",
+        {"x": 1, "y": top - 0.1 * k, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "top",
          "showarrow": False, "text": text, "font": {"size": 11, "color": color}}
         for k, (text, color) in enumerate(texts)
     ]  # fmt: skip
@@ -64,7 +64,7 @@ def _named(texts: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
 def _steps(found: Mapping[str, Any]) -> View:
     data = [trace for loss in ("ce", "margin") for trace in _traces(found["k"], found[loss]["by"], _STYLES[loss])]
     xaxis = figures.axis("PGD steps of eps/4", type="log", tickmode="array", tickvals=[1, 2, 5, 10, 20, 50, 100, 200])
-    notes = _named([("— cross-entropy", "@ink"), ("- - margin loss", "@alarm")])
+    notes = _named([("— cross-entropy", "@ink"), ("- - margin loss", "@alarm")], top=0.28)
     layout = figures.layout(xaxis, _accuracy_axis(), hovermode="closest", annotations=notes)
     title = "Do more steps break more? Never wrong up to step k"
     return View("steps", title, height=HEIGHT, fig={"data": data, "layout": layout})
