@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,3 +130,11 @@ def test_an_external_run_keeps_no_weights_and_no_worker_writes_them(tmp_path):
     run.epoch(0, net, x, y)
     assert RunStore(tmp_path).open("d").kept_epochs() == []
     assert isinstance(run._writer, RunWriter)
+
+
+def test_the_guides_example_runs_as_it_stands(tmp_path):
+    guide = (Path(__file__).parents[1] / "docs" / "log-my-training.md").read_text()
+    example = guide.split("```python\n")[1].split("```")[0].replace("checkpoints/", f"{tmp_path}/")
+    x, y = digits(12)
+    exec(example, {"model": perceptron(1, True), "x": x, "y": y})
+    assert len(RunStore(tmp_path).open("my-training").records()) == 3
