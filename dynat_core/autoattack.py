@@ -25,7 +25,9 @@ from dynat_core.threat import Ball, Norm
 
 PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")  # the standard version, in its order
 COST = {"apgd-ce": 100, "apgd-t": 900, "fab-t": 1300, "square": 1700}  # gradients on an image that stands, roughly
-INSTALL = 'pyautoattack is not installed: run "python -m pip install -r requirements-attack.txt"'
+INSTALL = (
+    'AutoAttack needs pyautoattack, which is not installed: run "python -m pip install -r requirements-attack.txt"'
+)
 _TARGETS = 9  # other classes that the standard version aims at, where there are that many
 _DLR_CLASSES = 4  # the targeted DLR loss is divided by a difference that takes four logits
 

@@ -75,8 +75,8 @@ def ladder(
     correct, accuracy, low, high (Wilson), seconds, gradients (what the attack cost, without one for each image's FOSC),
     broke (images it broke first, pass by pass), median_relative_fosc (of its end points, margin loss, None without) and
     warnings; `worst` with correct, accuracy, low, high: an image counts only if it stands on every rung; `broken_by`:
-    rung -> images it broke first, "none" for those that stand; left_out: what was not run, and why; versions. Raises
-    LadderError for a state of something else, ValueError for impossible arguments.
+    rung -> images it broke first, "none" for those that stand; left_out: sentences on what was not run; versions.
+    Raises LadderError for a state of something else, ValueError for impossible arguments.
     """
     x, y = judged(model, x, y, eps, norm, batch)
     names = [rung.name for rung in rungs(autoattack and aa.available() is not None)]
@@ -90,7 +90,7 @@ def ladder(
     elif state.progress["asked"] != asked:
         raise LadderError("The saved state belongs to another model, other images or settings; start the ladder again.")
     elif "autoattack" in state.progress["rungs"] and aa.available() is None:
-        raise LadderError(f"This ladder goes on to AutoAttack, but {aa.INSTALL}.")
+        raise LadderError(f"This ladder was begun with AutoAttack. {aa.INSTALL}.")
     climb = _Climb(model, x, y, state)
     while climb.rung is not None:
         words, note = climb.advance()
@@ -254,9 +254,9 @@ class _Climb:
             told.append(rung.to_json() | {"n": n} | self.at["records"][rung.name] | _share(correct, n))
         names = ["misclassified", *(rung.name for rung in self.rungs[1:])]
         counts = {name: int((broken_by == name).sum()) for name in names} | {"none": int(self.standing.sum())}
-        left_out = {}
+        left_out = []
         if "autoattack" not in self.at["rungs"]:
-            left_out["autoattack"] = f"{aa.INSTALL}." if self.at["wanted"] else "It was not asked for."
+            left_out.append(f"{aa.INSTALL}." if self.at["wanted"] else "AutoAttack was not asked for.")
         asked = {name: self.at["asked"][name] for name in ("eps", "norm", "seed")}
         return {
             "n": n, **asked, "batch": self.at["batch"], "rungs": told, "worst": _share(counts["none"], n),

@@ -51,6 +51,16 @@ def whole() -> LadderFinished:
     return finished(shipped(), *digits(N))
 
 
+@cache
+def quick() -> tuple[nn.Module, Tensor, Tensor]:
+    """A linear network, 10 digits and the labels it gives them: for what does not depend on the network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    x, _ = digits(10)
+    return model, x, model(x).argmax(1)
+
+
 def told(event: LadderFinished) -> dict[str, dict]:
     return {rung["name"]: rung for rung in event.result["rungs"]}
 
@@ -132,13 +142,13 @@ def cheap_rungs() -> LadderState:
 @pytest.mark.parametrize("name", PEERS)
 def test_an_attack_leaves_what_other_libraries_leave_within_a_point(name, peer):
     ours = (cheap_rungs().table[f"correct/{name}"].to_numpy() == 1).mean()
-    theirs = np.mean([by_foolbox(name, seed) for seed in range(3)] if peer == "foolbox" else by_art(name))
+    theirs = np.mean([by_foolbox(name, seed) for seed in range(2)] if peer == "foolbox" else by_art(name))
     assert abs(ours - theirs) < 0.01
 
 
 def test_the_worst_case_is_the_union_of_other_libraries_attacks_within_a_point():
     x, y = digits(N)
-    left = np.logical_and.reduce([by_foolbox(name, seed)[:N] for name in PEERS for seed in range(3)])
+    left = np.logical_and.reduce([by_foolbox(name, seed)[:N] for name in PEERS for seed in range(2)])
     left &= np.logical_and.reduce([by_art(name)[:N] for name in PEERS])
     for seed, loss in product(range(3), (cross_entropies, peer_margin)):
         left[left] = foolbox_leaves(x[left], y[left], loss, 50, 4, seed)
@@ -237,6 +247,7 @@ def test_what_a_rung_costs_is_counted():
     rung = found["pgd-50x10-ce"]
     standing = rung["attacked"] - np.cumsum([0, *rung["broke"][:-1]])
     assert rung["gradients"] == 51 * standing.sum()
+    assert sum(rung["broke"][1:]) > 0  # later restarts start elsewhere
     assert json.loads(json.dumps(whole().result, allow_nan=False)) == whole().result
 
 
@@ -301,11 +312,13 @@ def test_a_state_is_the_callers_and_does_not_change_when_the_ladder_goes_on():
 
 
 def test_the_share_never_falls_and_the_work_to_come_never_grows():
-    x, y = digits(10)
-    events = list(ladder(shipped(), x, y, eps=EPS, batch=8, autoattack=False))
+    model, x, y = quick()
+    events = list(ladder(model, x, y, eps=0.02, batch=8, autoattack=False))
     share, remaining = [e.share for e in events], [e.remaining for e in events]
     assert share == sorted(share) and share[-1] == 1.0 and 0 < share[0] < 0.1
     assert remaining == sorted(remaining, reverse=True) and remaining[-1] == 0.0
+    stands = (events[-1].state.table.broken_by == "").sum()
+    assert 0 < stands < 10 and len(events) > 30
 
 
 def test_a_state_of_something_else_is_refused_in_one_sentence():
@@ -377,6 +390,7 @@ def test_with_two_classes_the_targeted_part_is_left_out_and_nobody_is_stopped_by
     assert len(autoattack.standard(model, x[:0], x.new_zeros(0).long(), EPS).z) == 0
 
 
+@pytest.mark.slow
 def test_autoattack_is_the_last_rung_and_gets_only_what_stands():
     x, y = digits(24)
     event = finished(shipped(), x, y, autoattack=True)
@@ -386,21 +400,21 @@ def test_autoattack_is_the_last_rung_and_gets_only_what_stands():
     assert rung["correct"] == event.result["worst"]["correct"] <= before.sum()
     assert len(rung["broke"]) == 4 and rung["gradients"] > 900 * rung["correct"]
     assert event.result["versions"]["pyautoattack"] == autoattack.available()
-    assert event.result["left_out"] == {}
+    assert event.result["left_out"] == []
 
 
 def test_without_pyautoattack_the_ladder_ends_before_it_and_says_so(monkeypatch):
-    x, y = digits(6)
-    state = next(ladder(shipped(), x, y, eps=EPS)).state
+    model, x, y = quick()
+    state = next(ladder(model, x, y, eps=0.02)).state
     monkeypatch.setattr(autoattack, "available", lambda: None)
-    event = finished(shipped(), x, y, autoattack=True)
+    event = finished(model, x, y, eps=0.02, autoattack=True)
     assert [rung["name"] for rung in event.result["rungs"]] == PLAIN
-    assert "requirements-attack.txt" in event.result["left_out"]["autoattack"]
-    assert finished(shipped(), x, y).result["left_out"]["autoattack"] == "It was not asked for."
+    assert "requirements-attack.txt" in event.result["left_out"][0] and len(event.result["left_out"]) == 1
+    assert finished(model, x, y, eps=0.02).result["left_out"] == ["AutoAttack was not asked for."]
     with pytest.raises(LadderError, match="requirements-attack.txt"):
-        next(ladder(shipped(), x, y, eps=EPS, state=state))
+        next(ladder(model, x, y, eps=0.02, state=state))
     with pytest.raises(autoattack.AutoAttackError, match="requirements-attack.txt"):
-        autoattack.standard(shipped(), x, y, EPS)
+        autoattack.standard(model, x, y, 0.02)
 
 
 class Steps(nn.Module):
