@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dynat_core import data, models, strategies
 from dynat_core.attacks import LOSSES, cross_entropy, in_eval_mode, margin, pgd
-from dynat_core.config import AttackedStrategy, Data, Dynamic, RunConfig
+from dynat_core.config import Data, Dynamic, PgdStrategy, RunConfig
 from dynat_core.devices import choose
 from dynat_core.errors import RunError
 from dynat_core.evaluate import ball_of, generator_for, paths
@@ -33,6 +33,7 @@ from dynat_core.packing import unpack
 from dynat_core.run import Run
 from dynat_core.runs import RunStore
 from dynat_core.segments import bends
+from dynat_core.strategy import Moment
 from dynat_core.threat import Ball, inner
 from dynat_core.trajectories import Trajectory
 
@@ -126,7 +127,7 @@ def probe(request: Request, cancelled: Cancelled, said: Said) -> Answer:
         "device": str(device),
         "batches_trained": trained,
     }
-    if config.alpha is not None:
+    if isinstance(config.strategy, PgdStrategy):
         header |= _first_step(model, config, train, cancelled)
     return header, {}
 
@@ -275,7 +276,7 @@ def _time_a_step(model: nn.Module, config: RunConfig, train: data.Split, cancell
     frozen = Frozen(model, config.precision)
     chosen = torch.arange(min(config.optimizer.batch, len(train)))
     x, y = _some(train, chosen, _device(model))
-    moment = strategies.Moment(
+    moment = Moment(
         t=0,
         frozen=frozen,
         ball=lambda x: ball_of(config.threat, x),
@@ -314,7 +315,7 @@ def _standard(config: RunConfig) -> Any:
 def _first_step(model: nn.Module, config: RunConfig, train: data.Split, cancelled: Cancelled) -> dict[str, Any]:
     """FOSC after the first step of the attack, over up to 500 training images."""
     strategy, alpha = config.strategy, config.alpha
-    assert isinstance(strategy, AttackedStrategy) and alpha is not None
+    assert isinstance(strategy, PgdStrategy) and alpha is not None
     form = strategy.stop_form if isinstance(strategy, Dynamic) else "box"
     order = torch.randperm(len(train), generator=generator_for(torch.device("cpu"), config.seed, "probe fosc"))
     values = []

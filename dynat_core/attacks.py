@@ -6,9 +6,9 @@ afterwards, also after an exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -79,7 +79,7 @@ class Attacked:
     z: (n, ...) adversarial points. grad (n, ...), loss (n,), logits (n, classes): at z; NaN where the gradient at the
     end point was not asked for. gradients: (n,) int32, gradient evaluations each sample cost. steps: (n,) int32,
     updates made. steps_to_fool: (n,) int32, first point (0 is the start) at which the model was seen to be wrong, -1
-    if never seen. path: None, or every point.
+    if never seen. path: None, or every point. more: further measures of an attack on another loss, (n,) each.
     """
 
     z: Tensor
@@ -90,6 +90,7 @@ class Attacked:
     steps: Tensor
     steps_to_fool: Tensor
     path: Path | None = None
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------------------------------- the loop

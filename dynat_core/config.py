@@ -321,22 +321,32 @@ class Unsecured(Settings):
 
 
 class AttackedStrategy(Settings):
+    """What strategies that attack their training images share."""
+
+    steps: int = Field(default=10, ge=1, le=1000, description="steps of the attack per training image, K")
+    alpha: StepSize = Field(default="eps/4", description="step size, in pixels or as a part of eps")
+
+    @property
+    def gradients(self) -> int:
+        """Gradients an image costs at most; what recording adds is not counted."""
+        return self.steps
+
+
+class PgdStrategy(AttackedStrategy):
     """What strategies that train on PGD examples share."""
 
-    steps: int = Field(default=10, ge=1, le=1000, description="PGD steps per training image, K")
-    alpha: StepSize = Field(default="eps/4", description="step size, in pixels or as a part of eps")
     start: Literal["random", "clean"] = Field(
         default="random", description="where PGD starts: a uniform random point of the ball, or x"
     )
 
 
-class Standard(AttackedStrategy):
+class Standard(PgdStrategy):
     """Every image is attacked with all K steps of PGD (Madry et al. 2018)."""
 
     name: Literal["standard"] = "standard"
 
 
-class Dynamic(AttackedStrategy):
+class Dynamic(PgdStrategy):
     """An image is attacked only until its FOSC is at most c_t, which falls to 0 during training (Wang et al. 2019)."""
 
     name: Literal["dynamic"] = "dynamic"
@@ -357,32 +367,72 @@ class Dynamic(AttackedStrategy):
         return max(self.c_max - t * self.c_max / self.T_control, 0.0)
 
 
+class Trades(AttackedStrategy):
+    """Clean cross-entropy plus beta times the worst divergence of the prediction near the image (Zhang et al. 2019).
+
+    The attack climbs the divergence from x + 0.001 N(0, 1); it never sees the label.
+    """
+
+    name: Literal["trades"] = "trades"
+    beta: Number = Field(
+        default=6.0,
+        ge=0,
+        description="weight of the divergence: KL summed over classes, averaged over the batch; 0 is clean training",
+    )
+    as_published: Literal["paper", "code"] = Field(
+        default="paper",
+        description="one clean pass for both terms, or as in the authors' code two, which BatchNorm's averages see",
+    )
+
+
+class L2L(AttackedStrategy):
+    """A small recurrent network, trained along with the classifier, chooses every step of the attack (Xiong and Hsieh
+    2020)."""
+
+    name: Literal["l2l"] = "l2l"
+    steps: int = Field(default=10, ge=1, le=50, description="steps of the learned attack per training image, T")
+    alpha: StepSize = Field(default="eps/4", description="half the longest step; in pixels or as a part of eps")
+    units: int = Field(default=20, ge=1, le=100, description="units of the recurrent network, shared by all pixels")
+    attacker_lr: Number = Field(default=1e-3, gt=0, description="learning rate (Adam) of the recurrent network")
+
+    @property
+    def gradients(self) -> int:
+        """One more than steps: the loss at the last point trains the attacker too."""
+        return self.steps + 1
+
+
 class Elsewhere(Settings):
     """Trained elsewhere: how is not known here."""
 
     name: Literal["elsewhere"] = "elsewhere"
 
 
-Strategy = Annotated[Unsecured | Standard | Dynamic | Elsewhere, Field(discriminator="name")]
+Strategy = Annotated[Unsecured | Standard | Dynamic | Trades | L2L | Elsewhere, Field(discriminator="name")]
 
 
 # -------------------------------------------------------------------------------------------- optimiser, recording
 
 
-class Sgd(Settings):
-    """Stochastic gradient descent with momentum, weight decay and a step schedule."""
+class Descent(Settings):
+    """What all optimisers share."""
 
-    name: Literal["sgd"] = "sgd"
     lr: Number = Field(default=0.01, gt=0, description="learning rate of the first epoch")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum")
     weight_decay: float = Field(default=1e-4, ge=0, description="weight decay")
     batch: int = Field(default=128, ge=2, description="images per step")
+    schedule: Literal["milestones", "hold-then-fall"] = Field(
+        default="milestones",
+        description="milestones: times factor at each; hold-then-fall: lr until hold, then lr / (1 + fall * (epoch - "
+        "hold)), the form of the rule that is best for a quadratic model; for a network it is a guess",
+    )
     milestones: tuple[int, ...] = Field(
-        default=(), description="epochs after which the learning rate is multiplied by factor"
+        default=(), description="epochs after which the learning rate is multiplied by factor (schedule milestones)"
     )
     factor: float = Field(
         default=0.1, gt=0, le=1, description="what the learning rate is multiplied by at each milestone"
     )
+    hold: Number = Field(default=10.0, ge=0, description="epochs at the full rate (schedule hold-then-fall)")
+    fall: Number = Field(default=1.0, ge=0, description="how fast the rate falls then, per epoch; 0 is never")
 
     @field_validator("milestones")
     @classmethod
@@ -392,11 +442,41 @@ class Sgd(Settings):
         return milestones
 
     def rate(self, t: int) -> float:
-        """Learning rate of epoch t = 0, 1, ..."""
+        """Learning rate of epoch t = 0, 1, ...
+
+        hold-then-fall has the form of u = min(1, M / (2 M_inf)): 1 until t*, then 1 / (1 + kappa (t - t*)); worked out
+        for adversarial SGD on a quadratic (`theory.learning_rate`).
+        """
+        if self.schedule == "hold-then-fall":
+            return self.lr / (1 + self.fall * max(t - self.hold, 0.0))
         return self.lr * self.factor ** sum(t >= m for m in self.milestones)
 
 
-Optimizer = Annotated[Sgd, Field()]
+class Sgd(Descent):
+    """Stochastic gradient descent with momentum, weight decay and a schedule."""
+
+    name: Literal["sgd"] = "sgd"
+
+
+class EntropySgd(Descent):
+    """Follows the mean of a short noisy walk round the weights, so that the loss is smoothed (Chaudhari et al. 2017).
+
+    A step of the weights takes `walk` batches, each attacked like any other: walk times the gradients of a step of SGD.
+    """
+
+    name: Literal["entropy-sgd"] = "entropy-sgd"
+    lr: Number = Field(default=0.1, gt=0, description="how far the weights go towards the walk's mean, first epoch")
+    walk: int = Field(default=20, ge=0, le=1000, description="steps of the walk, L, one batch each; 0 is plain SGD")
+    walk_lr: Number = Field(default=0.1, gt=0, description="learning rate of the walk")
+    memory: float = Field(default=0.75, ge=0, lt=1, description="share of the walk's mean that a step of it keeps")
+    noise: Number = Field(default=1e-4, ge=0, description="tau, noise of the walk; tau squared is the temperature")
+    gamma: Number = Field(default=0.03, ge=0, description="pull of the walk towards the weights, at first")
+    scoping: Number = Field(
+        default=1e-3, ge=0, description="by what share the pull grows with each step of the weights"
+    )
+
+
+Optimizer = Annotated[Sgd | EntropySgd, Field(discriminator="name")]
 
 
 class Recording(Settings):
@@ -459,6 +539,12 @@ class RunConfig(Settings):
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", device):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _sgd_unless_said(cls, optimizer: Any) -> Any:
+        """Settings from before there was a choice need not name it."""
+        return {"name": "sgd", **optimizer} if isinstance(optimizer, Mapping) else optimizer
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
@@ -561,7 +647,7 @@ class RunConfig(Settings):
             return cls.model_validate(values)
         except ValidationError as error:
             kinds = {field: union_kinds(field) for field in _UNIONS}
-            raise ConfigError(sentence(error, cls, kinds, {"optimizer": Sgd, "recording": Recording})) from error
+            raise ConfigError(sentence(error, cls, kinds, {"recording": Recording})) from error
 
     def with_values(self, changes: Mapping[str, Any]) -> RunConfig:
         """A copy with dotted keys changed, `{"strategy.c_max": "0.1"}`; text is read as JSON where it is JSON.
@@ -576,10 +662,13 @@ class RunConfig(Settings):
 
 
 NORM_WORDS = {"linf": "L-inf", "l2": "L2"}
+OPTIMIZER_WORDS = {"sgd": "SGD", "entropy-sgd": "EntropySGD"}
 STRATEGY_WORDS = {
     "unsecured": "Unsecured",
     "standard": "Standard",
     "dynamic": "Dynamic",
+    "trades": "TRADES",
+    "l2l": "L2L",
     "elsewhere": "Trained elsewhere",
 }
 _TAGS = {"name", "norm"}
@@ -590,7 +679,9 @@ _UNIONS: dict[str, tuple[str, dict[str, type[Settings]]]] = {
                        "preact-resnet18": PreActResNet18, "wide-resnet": WideResNet, "imported": Imported,
                        "custom": Custom}),
     "threat": ("norm", {"linf": Linf, "l2": L2}),
-    "strategy": ("name", {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic, "elsewhere": Elsewhere}),
+    "strategy": ("name", {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic, "trades": Trades,
+                          "l2l": L2L, "elsewhere": Elsewhere}),
+    "optimizer": ("name", {"sgd": Sgd, "entropy-sgd": EntropySgd}),
 }  # fmt: skip
 _MEASURED_ONLY = {"own", "imported", "custom", "elsewhere"}  # kinds that say nothing about how to train
 
@@ -601,8 +692,8 @@ def get_model_names() -> list[str]:
 
 
 def union_kinds(field: str) -> tuple[str, dict[str, type[Settings]]]:
-    """(tag, {value of the tag: settings class}) of a union field (data, model, threat, strategy): what training may
-    choose."""
+    """(tag, {value of the tag: settings class}) of a union field (data, model, threat, strategy, optimizer): what
+    training may choose."""
     tag, kinds = _UNIONS[field]
     return tag, {name: kind for name, kind in kinds.items() if name not in _MEASURED_ONLY}
 

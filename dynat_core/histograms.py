@@ -35,6 +35,7 @@ _COUNTED = np.arange(0, 102) - 0.5  # one bin for each whole number 0..100
 BINS: dict[str, np.ndarray] = {
     "fosc": _log_edges(-6, 100.0),
     "fosc_paper": _log_edges(-6, 100.0),
+    "kl_fosc": _log_edges(-6, 100.0),
     "relative_fosc": _log_edges(-4, 2.0),
     "loss": _log_edges(-6, 100.0),
     "margin": _symmetric_log_edges(0.1, 100.0),

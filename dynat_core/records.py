@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ MEASURES = ("fosc", "fosc_paper", "relative_fosc", "loss", "margin")
 
 
 def summarise(
-    train: Mapping[str, np.ndarray], validation: pd.DataFrame, test: pd.DataFrame
+    train: Mapping[str, np.ndarray], validation: pd.DataFrame, test: pd.DataFrame, more: Sequence[str] = ()
 ) -> tuple[Record, Histograms]:
     """The record's measures and the histograms of an epoch.
 
     train: columns (n,) of the training images as the training loop saw them, with `label` and `row` (whether it has a
     row of its own; only those know `clean_correct`); predicted is -1 and measures are NaN where the end point was not
-    measured. validation, test: one row per image. Unknown values are None, so that a record is JSON.
+    measured. validation, test: one row per image. more: further measures of training images alone. Unknown values are
+    None, so that a record is JSON.
     """
     known = train["predicted"] >= 0
     record: Record = {
@@ -42,7 +43,7 @@ def summarise(
     tested = {name: test[name].to_numpy() for name in (*MEASURES, "gradient_l1")}
     for split, columns in (("train", train), ("test", tested)):
         record[f"{split}/loss"] = mean(columns["loss"])
-        for name in MEASURES:
+        for name in (*MEASURES, *(more if split == "train" else ())):
             histograms[f"{split}/{name}"] = count(name, columns[name]).tolist()
             record |= {f"{split}/{name}_p{percent}": quantile(columns[name], percent) for percent in (10, 50, 90)}
         record[f"{split}/gradient_l1_p50"] = quantile(columns["gradient_l1"], 50)

@@ -66,7 +66,7 @@ def unknown(key: str, name: str, known: list[str], prefix: str) -> str:
     """That `key` is no setting, with the nearest one, or all there are beside it."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"there is {', '.join(prefix + k for k in known)}."
-    return f"{key} is not a setting; {hint}"
+    return f"{_short(key)} is not a setting; {hint}"
 
 
 def _dotted(loc: tuple[int | str, ...], unions: Unions) -> str:

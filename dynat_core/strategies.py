@@ -1,10 +1,9 @@
-"""Training strategies: one small class each, with one hook. `STRATEGIES` at the foot maps settings to classes."""
+"""Training strategies: one small class each; those with a loop of their own have a file of their own. `STRATEGIES` at
+the foot maps settings to classes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,43 +11,12 @@ from torch import Tensor, nn
 from dynat_core import config
 from dynat_core.attacks import Attacked, cross_entropy, pgd
 from dynat_core.fosc import Stop, stop_below
-from dynat_core.threat import Ball
+from dynat_core.strategy import Moment, Strategy
+from dynat_core.trades import Trades
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Where training stands, for one batch.
-
-    t: epoch, from 0. frozen: the network as it is now, in eval mode, for attacks. ball: the threat around clean images.
-    generator: random numbers of this batch. measured: (n,) samples whose FOSC after the last step is recorded.
-    """
-
-    t: int
-    frozen: nn.Module
-    ball: Callable[[Tensor], Ball]
-    generator: torch.Generator
-    measured: Tensor
-
-
-class Strategy(Protocol):
-    """How a batch becomes a loss for the weights.
-
-    `loss(model, x, y, moment)`: x (n, ...) clean images, y (n,) labels; returns the scalar outer loss of `model` (train
-    mode) and what the attack did. `threshold(t)`: c_t in loss units, None where there is none.
-    """
-
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, moment: Moment) -> tuple[Tensor, Attacked]: ...
-
-    def attack(self, x: Tensor, y: Tensor, moment: Moment) -> Attacked: ...
-
-    def threshold(self, t: int) -> float | None: ...
-
-
-class Unsecured:
+class Unsecured(Strategy[config.Unsecured]):
     """Clean training. FOSC is measured at the clean image, which is what the network is trained on."""
-
-    def __init__(self, settings: config.Unsecured, eps: float) -> None:
-        pass
 
     def attack(self, x: Tensor, y: Tensor, moment: Moment) -> Attacked:
         return pgd(moment.frozen, moment.ball(x), y, steps=0, alpha=1.0, start="clean", final=moment.measured)
@@ -56,16 +24,9 @@ class Unsecured:
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, moment: Moment) -> tuple[Tensor, Attacked]:
         return cross_entropy(model(x), y).mean(), self.attack(x, y, moment)
 
-    def threshold(self, t: int) -> float | None:
-        return None
 
-
-class Standard:
+class Standard(Strategy[config.Standard]):
     """Every image is attacked with all K steps of PGD (Madry et al. 2018): Dynamic with c_t below any FOSC."""
-
-    def __init__(self, settings: config.Standard, eps: float) -> None:
-        self.settings = settings
-        self.alpha = config.step_size(settings.alpha, eps)
 
     def attack(self, x: Tensor, y: Tensor, moment: Moment) -> Attacked:
         return _attack(self.settings, self.alpha, x, y, moment, stop=None)
@@ -74,20 +35,13 @@ class Standard:
         attacked = self.attack(x, y, moment)
         return cross_entropy(model(attacked.z), y).mean(), attacked
 
-    def threshold(self, t: int) -> float | None:
-        return None
 
-
-class Dynamic:
+class Dynamic(Strategy[config.Dynamic]):
     """An image is attacked only until its FOSC is at most c_t, which falls to 0 (Wang et al. 2019, Algorithm 1).
 
     as_published "code": from the second epoch on each sample's cross-entropy is weighted by its own value, as in the
     authors' code (the weight passes no gradient, so in effect the loss is half the squared cross-entropy).
     """
-
-    def __init__(self, settings: config.Dynamic, eps: float) -> None:
-        self.settings = settings
-        self.alpha = config.step_size(settings.alpha, eps)
 
     def attack(self, x: Tensor, y: Tensor, moment: Moment) -> Attacked:
         stop = stop_below(self.threshold(moment.t), form=self.settings.stop_form)
@@ -107,7 +61,7 @@ class Dynamic:
 
 
 def _attack(
-    settings: config.AttackedStrategy, alpha: float, x: Tensor, y: Tensor, moment: Moment, stop: Stop | None
+    settings: config.PgdStrategy, alpha: float, x: Tensor, y: Tensor, moment: Moment, stop: Stop | None
 ) -> Attacked:
     return pgd(
         moment.frozen,
@@ -122,13 +76,14 @@ def _attack(
     )
 
 
-STRATEGIES: dict[str, Callable[[Any, float], Strategy]] = {
+STRATEGIES: dict[str, type[Strategy[Any]]] = {
     "unsecured": Unsecured,
     "standard": Standard,
     "dynamic": Dynamic,
+    "trades": Trades,
 }
 
 
-def build(settings: config.Strategy, eps: float) -> Strategy:
-    """The strategy of `settings`; eps (pixels) resolves step sizes given as a part of it."""
-    return STRATEGIES[settings.name](settings, eps)
+def build(settings: config.Strategy, eps: float, seed: int = 0, device: torch.device | str = "cpu") -> Strategy[Any]:
+    """The strategy of `settings`; see `Strategy` for the rest."""
+    return STRATEGIES[settings.name](settings, eps, seed, device)

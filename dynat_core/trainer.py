@@ -15,12 +15,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dynat_core import data, models, strategies
+from dynat_core import data, models, optimizers, strategies
 from dynat_core.config import RunConfig
 from dynat_core.devices import choose
 from dynat_core.evaluate import ball_of, generator_for, measures, paths, robustness, table
 from dynat_core.frozen import Frozen
 from dynat_core.records import Histograms, Record, mean, summarise
+from dynat_core.strategy import Moment
 from dynat_core.trajectories import Trajectories
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
@@ -97,11 +98,8 @@ class _Run:
             device, memory_format=torch.channels_last
         )  # type: ignore[call-overload]
         self.frozen = Frozen(self.model, config.precision)
-        self.strategy = strategies.build(config.strategy, config.threat.eps)
-        sgd = config.optimizer
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay
-        )
+        self.strategy = strategies.build(config.strategy, config.threat.eps, config.seed, device)
+        self.optimizer = optimizers.build(config.optimizer, self.model)
         self.rows = self._fixed_subset(len(self.data.train), config.recording.train_rows)
         self.measured = self._fixed_subset(len(self.data.train), config.recording.final_gradients)
         self.test = self.data.test[self._fixed_subset(len(self.data.test), config.recording.test_images)]
@@ -133,8 +131,7 @@ class _Run:
         """Attack one batch and update the weights on what the attack found."""
         began = time.perf_counter()
         t, config = self.epoch, self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.optimizer.rate(t)
+        self.optimizer.begin()
         randomness = generator_for(self.device, config.seed, "batch", t, self.batch)
         x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
         if data.augments(config.data):
@@ -142,15 +139,15 @@ class _Run:
         self.frozen.refresh()
         self.model.train()
         loss, attacked = self.strategy.loss(self.model, x, y, self._moment(t, randomness, chosen))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        self.optimizer.step(config.optimizer.rate(t), randomness)
         self._see(chosen, x, y, attacked)
         self.batch += 1
         self.seconds["train"] += time.perf_counter() - began
 
-    def _moment(self, t: int, randomness: torch.Generator, chosen: Tensor) -> strategies.Moment:
-        return strategies.Moment(
+    def _moment(self, t: int, randomness: torch.Generator, chosen: Tensor) -> Moment:
+        return Moment(
             t=t,
             frozen=self.frozen,
             ball=lambda x: ball_of(self.config.threat, x),
@@ -161,7 +158,8 @@ class _Run:
     def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked) -> None:
         """Note the columns of these training images, as the training loop saw them."""
         with torch.no_grad():
-            for name, values in measures(ball_of(self.config.threat, x), attacked, y).items():
+            found = measures(ball_of(self.config.threat, x), attacked, y) | dict(attacked.more)
+            for name, values in found.items():
                 self.seen[name][chosen] = values.to(self.seen[name].dtype)
             rows = self.rows[chosen]
             if bool(rows.any()):
@@ -182,6 +180,7 @@ class _Run:
     def close_epoch(self) -> Generator[Progress | EpochDone, None, None]:
         """Measure the network as it is now and hand out the epoch's record."""
         began = time.perf_counter()
+        self.optimizer.settle()
         validation = yield from self._robustness(self.data.validation, "validation")
         test = yield from self._robustness(self.test, "test")
         probes = self._probes()
@@ -192,6 +191,8 @@ class _Run:
         if self.epoch > 0 and accuracy > self.best_accuracy:
             self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, accuracy, self._weights()
         record, histograms = self._record(validation, test)
+        if self.epoch > 0:
+            self.strategy.close_epoch(self.epoch - 1, record)
         self.seconds["evaluate"] += time.perf_counter() - began
         record["seconds/train"], record["seconds/evaluate"] = (round(self.seconds[k], 4) for k in ("train", "evaluate"))
         rows = torch.nonzero(self.rows).flatten()
@@ -255,7 +256,7 @@ class _Run:
             "examples": len(train["label"]) if learnt else 0,
             "gradients/train_total": self.gradients_total,
         }
-        measured, histograms = summarise(train, validation, test)
+        measured, histograms = summarise(train, validation, test, self.strategy.columns)
         if self.config.alpha is None:
             measured["train/stopped_after_one"] = None  # nothing is attacked, so nothing stops
         return record | measured, histograms
@@ -298,15 +299,11 @@ class _Run:
 
     def state(self) -> State:
         """Everything needed to go on from here: tensors (copies, on the CPU) and a JSON-able rest."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        momentum = {
-            f"momentum/{names[id(p)]}": values["momentum_buffer"]
-            for p, values in self.optimizer.state.items()
-            if values.get("momentum_buffer") is not None
-        }
+        optimizer, counters = self.optimizer.state()
         parts = {
             **{f"model/{name}": value for name, value in self.model.state_dict().items()},
-            **momentum,
+            **optimizer,
+            **{f"strategy/{name}": value for name, value in self.strategy.state_dict().items()},
             **{f"best/{name}": value for name, value in self.best_weights.items()},
             **{f"seen/{name}": value for name, value in self.seen.items()},
         }
@@ -318,6 +315,7 @@ class _Run:
             "best_accuracy": self.best_accuracy,
             "seconds": dict(self.seconds),
             "gradients_total": self.gradients_total,
+            "optimizer": counters,
         }
         return tensors, rest
 
@@ -332,11 +330,8 @@ class _Run:
             }
 
         self._take(group("model/"))
-        parameters = dict(self.model.named_parameters())
-        for name, value in group("momentum/").items():
-            self.optimizer.state[parameters[name]] = {
-                "momentum_buffer": torch.empty_like(parameters[name]).copy_(value)
-            }
+        self.optimizer.load({name: value.to(self.device) for name, value in tensors.items()}, rest.get("optimizer", {}))
+        self.strategy.load_state_dict(group("strategy/"))
         self.best_weights = {name: value.cpu() for name, value in group("best/").items()}
         self.seen = group("seen/")
         self.epoch, self.batch, self.gradients_total = rest["epoch"], rest["batch"], rest["gradients_total"]
@@ -365,7 +360,7 @@ class _Run:
             name: torch.full((n,), -1, dtype=torch.int16, device=self.device) for name in ("predicted", "steps_to_fool")
         }
         spent = {name: torch.zeros(n, dtype=torch.int16, device=self.device) for name in ("steps", "gradients")}
-        real = ("fosc", "fosc_paper", "relative_fosc", "gradient_l1", "loss", "margin")
+        real = ("fosc", "fosc_paper", "relative_fosc", "gradient_l1", "loss", "margin", *self.strategy.columns)
         return {
             "clean_correct": torch.zeros(n, dtype=torch.bool, device=self.device),
             **whole,

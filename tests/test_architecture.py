@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
     f"dynat_core.{name}"
     for name in (
-        "threat", "fosc", "attacks", "frozen", "models", "data", "devices", "strategies", "optimizers", "trainer",
+        "threat", "fosc", "attacks", "frozen", "models", "data", "devices",
+        "strategy", "strategies", "trades", "learned", "l2l", "optimizers", "trainer",
         "evaluate", "analyses", "segments", "preflight", "diagnosis", "siege", "own_training",
         "measured_epoch", "next_action", "loading", "measurements",
         "ladder", "ladder_rungs", "ladder_state", "curves", "curves_result", "transfer", "autoattack",
@@ -67,7 +68,8 @@ MAY_IMPORT = {
 # These know nothing of folders, queues, processes and screens: plain data in, plain data out.
 PURE = {
     "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
-    "dynat_core.strategies", "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
+    "dynat_core.strategy", "dynat_core.strategies", "dynat_core.trades", "dynat_core.learned", "dynat_core.l2l",
+    "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
     "dynat_core.architectures", "dynat_core.conventions", "dynat_core.state_dict",
     "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
     "dynat_core.ladder", "dynat_core.ladder_rungs", "dynat_core.ladder_state", "dynat_core.curves",

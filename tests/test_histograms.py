@@ -28,6 +28,7 @@ def test_edges_rise_and_cover_what_is_measured(measure):
     ends = {
         "fosc": (1e-6, 100),
         "fosc_paper": (1e-6, 100),
+        "kl_fosc": (1e-6, 100),
         "loss": (1e-6, 100),
         "relative_fosc": (1e-4, 2),
         "margin": (-100, 100),

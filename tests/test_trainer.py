@@ -63,7 +63,7 @@ def same(a: EpochDone, b: EpochDone) -> bool:
     )
 
 
-@pytest.mark.parametrize("strategy", ["unsecured", "standard", "dynamic"])
+@pytest.mark.parametrize("strategy", ["unsecured", "standard", "dynamic", "trades"])
 def test_training_repeats_itself_bit_for_bit(strategy):
     config = small(**{"strategy.name": strategy})
     assert all(same(a, b) for a, b in zip(epochs(config), epochs(config), strict=True))
@@ -85,7 +85,16 @@ def test_recording_less_or_more_never_changes_the_training():
             assert all(torch.equal(v, b.weights[k]) for k, v in a.weights.items())
 
 
-@pytest.mark.parametrize("changes", [{}, {"strategy.name": "standard"}, {"recording.final_gradients": 20}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"strategy.name": "standard"},
+        {"recording.final_gradients": 20},
+        {"strategy.name": "trades"},
+        {"optimizer.name": "entropy-sgd", "optimizer.walk": 3},
+    ],
+)
 def test_a_run_goes_on_from_any_batch_as_if_it_had_never_stopped(changes):
     config = small(**changes)
     whole = [(e, e.state()) for e in train(config, device="cpu") if not isinstance(e, Finished)]

@@ -17,22 +17,21 @@ from pydantic_core import InitErrorDetails
 
 from dynat_core.config import (
     NORM_WORDS,
+    OPTIMIZER_WORDS,
     STRATEGY_WORDS,
     Recording,
     RunConfig,
     Settings,
-    Sgd,
     describe_eps,
     step_size,
     union_kinds,
 )
 from dynat_core.refusals import sentence
 
-UNIONS = ("data", "model", "threat", "strategy")
-GROUPS: dict[str, type[Settings]] = {"optimizer": Sgd, "recording": Recording}
+UNIONS = ("data", "model", "threat", "strategy", "optimizer")
+GROUPS: dict[str, type[Settings]] = {"recording": Recording}
 PIXEL_SIZES = ("eps", "alpha")  # shown as parts of 255 and echoed in both units
-WORDS = NORM_WORDS | STRATEGY_WORDS  # the other kinds are called by their names
-_CONSTANT = ("optimizer.name",)
+WORDS = NORM_WORDS | STRATEGY_WORDS | OPTIMIZER_WORDS  # the other kinds are called by their names
 
 
 class ConfigForm:
@@ -83,7 +82,7 @@ class ConfigForm:
         if name in UNIONS and choose:
             self._choice(name)
         fields = [p for p, _ in self._fields() if p.startswith(name + ".") and not self._is_choice(p)]
-        fields = [p for p in fields if p not in _CONSTANT and (only is None or p.partition(".")[2] in only)]
+        fields = [p for p in fields if only is None or p.partition(".")[2] in only]
         self.row(fields, columns)
 
     def row(self, paths: list[str], columns: int = 3) -> None:
