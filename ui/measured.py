@@ -74,7 +74,7 @@ def section(
 def _ladder_form(run: Run) -> Ladder | None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         most = run.config.test_size
-        n = st.number_input("test images", 8, most, min(1000, most), key=f"ladder.n.{run.id}", width=140)
+        n = st.number_input("images on the ladder", 8, most, min(1000, most), key=f"ladder.n.{run.id}", width=170)
         hint = (
             "Needs pyautoattack (requirements-attack.txt); where it is not installed it is left out, and that is said."
         )
@@ -116,7 +116,7 @@ def _ladder_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
 def _curves_form(run: Run) -> Curves | None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         most = run.config.test_size
-        n = st.number_input("test images", 8, most, min(200, most), key=f"curves.n.{run.id}", width=140)
+        n = st.number_input("images for the curves", 8, most, min(200, most), key=f"curves.n.{run.id}", width=170)
         if st.button("Draw the curves", type="primary", key=f"curves.start.{run.id}"):
             return Curves(n=int(n))
     return None
