@@ -40,7 +40,7 @@ def smoothness(probe: Probe) -> Scene:
 def _plane(probe: Probe, k: int) -> View:
     """The gradient's direction over two weights, as a colour and as strokes; the probe's line with the cursor on it."""
     model, name = probe.models[k], SERIES[k].name
-    at = np.linspace(-REACH, REACH, 64)  # an even number: no point lies on an axis
+    at = np.linspace(-REACH, REACH, 48)  # an even number: no point lies on an axis
     grid = np.stack(np.meshgrid(at, at), axis=-1)
     turn = np.degrees(np.arctan2(*np.moveaxis(model.gradient(grid), -1, 0)[::-1]))
     wheel = [[j / (len(_WHEEL) - 1), color] for j, color in enumerate(_WHEEL)]
