@@ -14,6 +14,7 @@ from dynat_core.data import Split
 from dynat_core.errors import RunError
 from dynat_core.evaluation_settings import Measured
 from dynat_core.run import Run, part
+from dynat_core.trusted_programs import refuse_untrusted
 
 
 def network(run: Run, epoch: int | str, device: torch.device) -> nn.Module:
@@ -29,6 +30,7 @@ def network(run: Run, epoch: int | str, device: torch.device) -> nn.Module:
             from dynat_core.model_files import load_program
 
             file = run.folder / "weights" / "0000.program"
+            refuse_untrusted(run.folder.parent, file)
             return load_program(file, config.model.program, config.model.normalisation, config.shape[0]).to(device)
         return weighted(config, part(run.folder, "weights", 0)).to(device)
     return weighted(config, run.weights(epoch)).to(device)

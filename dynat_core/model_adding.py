@@ -25,6 +25,7 @@ from dynat_core.jobs import child_environment
 from dynat_core.model_files import PROGRAM_WORDS, Inspected, inspect, load_program
 from dynat_core.run import Run
 from dynat_core.runs import RunStore
+from dynat_core.trusted_programs import trust
 
 TRIED_IMAGES = 500  # at most, to find out how the network wants to be fed
 _PROGRAM_PATIENCE = 300.0  # seconds
@@ -81,6 +82,8 @@ def add_model(store: RunStore, path: Path, wish: Wish, say: Say) -> Run:
         choice, files = _weights(found, settings, dataset, wish, say)
     config = _config(wish, settings, choice)
     say(f"To be measured on {wish.n} images of {settings.words}, {config.attack_words()}")
+    if found.program:
+        trust(store.folder, *files.values())
     return store.create(config, wish.id, kind="imported", files=files)
 
 

@@ -16,19 +16,20 @@ from running import in_child, train_here
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dynat_core import data, models, state_dict
+from dynat_core import data, models, own_data, state_dict
 from dynat_core.__main__ import main
 from dynat_core.architectures import PUBLIC, SamePadWideResNet, WideResNet
 from dynat_core.attacks import cross_entropy, in_eval_mode, value_and_grad
-from dynat_core.config import Digits, Imported
+from dynat_core.config import Digits, Imported, RunConfig
 from dynat_core.conventions import conventions, label_order, order_of
-from dynat_core.errors import ConfigError, DynatError, ModelFileError
+from dynat_core.errors import ConfigError, DynatError, ModelFileError, RunError
 from dynat_core.loading import network
 from dynat_core.model_adding import Wish, add_model
 from dynat_core.model_files import inspect, load_program
 from dynat_core.preflight import preflight
 from dynat_core.runs import RunStore
 from dynat_core.threat import Ball
+from dynat_core.trusted_programs import trust
 
 DEMO = Path(__file__).resolve().parent.parent / "checkpoints" / "demo-digits-dynamic"
 DIGITS = DEMO / "weights" / "0030.safetensors"
@@ -458,7 +459,7 @@ def test_adding_weights_makes_a_run_that_is_measured_like_the_run_they_come_from
     assert (run.kind, run.state, run.title, run.config.epochs) == ("imported", "queued", "Mine", 0)
     assert (run.config.model.architecture, run.config.model.normalisation) == ("digits-cnn", "none")
     assert (run.config.recording.test_images, run.config.recording.probes) == (60, 8)
-    assert in_child(lambda: train_here(run)) == 0
+    assert in_child(lambda: train_here(run)) == 0 and run.state == "finished", run.problem
     result = run.result()["best"]
     assert result["n"] == 60
     test = data.part_of(data.load(Digits()).test, 60)
@@ -476,10 +477,44 @@ def test_adding_a_program_says_what_it_is_and_measures_the_same(store, programs,
     run = store.open("p")
     assert (run.folder / "weights" / "0000.program").read_bytes() == (programs / "script.pt").read_bytes()
     assert (run.config.model.program, run.config.model.normalisation) == ("torchscript", "none")
-    assert in_child(lambda: train_here(run)) == 0
+    assert in_child(lambda: train_here(run)) == 0 and run.state == "finished", run.problem
     test = data.part_of(data.load(Digits()).test, 40)
     demo = network(RunStore(DEMO.parent).open(DEMO.name), 30, torch.device("cpu"))
     assert run.result()["best"]["clean_correct"] == int((demo(test.pixels()).argmax(1) == test.labels).sum())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_that_came_with_a_run_folder_is_not_run(programs, tmp_path):
+    elsewhere, here = RunStore(tmp_path / "theirs"), RunStore(tmp_path / "mine")
+    content = (programs / "script.pt").read_bytes()
+    config = RunConfig.build({"epochs": 0, "strategy": {"name": "elsewhere"},
+                              "model": {"name": "imported", "program": "torchscript"}})  # fmt: skip
+    trust(elsewhere.folder, content)
+    run = elsewhere.create(config, "theirs", kind="imported", files={"weights/0000.program": content})
+    assert network(run, 0, torch.device("cpu"))(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    shutil.copytree(run.folder, here.folder / "theirs")
+    with pytest.raises(RunError, match="theirs holds a program that was not added to this store"):
+        network(here.open("theirs"), 0, torch.device("cpu"))
+    trust(here.folder, content + b" ")
+    with pytest.raises(RunError, match="was not added"):
+        network(here.open("theirs"), 0, torch.device("cpu"))
+    trust(here.folder, content)
+    network(here.open("theirs"), 0, torch.device("cpu"))
+
+
+def test_of_networks_with_the_same_names_and_shapes_the_one_that_is_right_is_taken(store, tmp_path):
+    """The labels are what a network with shortcuts from the block's input says; its file does not tell that."""
+    net = lively(PUBLIC["preact-resnet18-input"](3, CLASSES)).float()
+    x = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(2)).mul(255).byte()
+    mean, std = models.statistics("cifar10", 3)  # type: ignore[misc]
+    with torch.no_grad():
+        y = net(models.Normalise(mean, std)(x / 255)).argmax(1)
+    assert len(y.unique()) > 2
+    np.savez(tmp_path / "x.npz", x=x.numpy(), y=y.numpy())
+    own_data.add(tmp_path / "x.npz", "teacher", [f"class {k}" for k in range(CLASSES)])
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    run = add_model(store, tmp_path / "net.pt", Wish(data="teacher", n=10), print)
+    assert (run.config.model.architecture, run.config.model.normalisation) == ("preact-resnet18-input", "cifar10")
 
 
 @pytest.mark.parametrize("words, says", [
@@ -516,9 +551,9 @@ def test_architectures_are_listed(capsys):
     assert all(name in out for name in ("preact-resnet18 ", "wrn-28-10 ", "wrn-34-10 "))
 
 
-def test_the_settings_of_an_imported_run_come_back(store, tmp_path):
-    shutil.copy(DIGITS, tmp_path / "w.safetensors")
-    assert main(["model", "add", str(tmp_path / "w.safetensors"), "--id", "again", "--norm", "l2", "--n", "5"]) == 0
+def test_the_settings_of_an_imported_run_come_back(store, monkeypatch, inspected):
+    monkeypatch.setattr("dynat_core.model_adding.inspect", lambda path: inspected)
+    assert main(["model", "add", str(DIGITS), "--id", "again", "--norm", "l2", "--n", "5"]) == 0
     config = store.open("again").config
     assert json.loads(config.to_json())["threat"] == {"norm": "l2", "eps": 0.5}
     assert not config.trains_here
