@@ -20,7 +20,7 @@ from dynat_core.runs import Run
 from dynat_core.trajectories import Trajectory
 from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
-from ui.images import image_table, read_pick
+from ui.images import image_table, listed, read_pick
 from ui.link import Cursor, Link, Switched, told
 from ui.paths import (
     LOSSES,
@@ -66,7 +66,7 @@ def main() -> None:
         return
     if not view_only():
         warm_up()
-    links = {name: Link(SCREEN, name) for name in ("run", "epoch", "image", "attack", "pick")}
+    links = {name: Link(SCREEN, name) for name in ("run", "epoch", "image", "attack", "pick", "only", "images")}
     for link in links.values():
         link.arrived()
     *places, how = st.columns([3.4, 1.5, 3, 4.1], gap="small", vertical_alignment="bottom")
@@ -234,12 +234,16 @@ def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]
     except RunError as error:
         table = None
         st.caption(plain(error))
+    some = listed(links["images"])
     index = asked_image(run, link.value, table)
     if index is None:
-        index = default_image(chosen, epochs)
-    images = [index]
+        index = some[0] if some else default_image(chosen, epochs)
+    if table is not None and some:
+        table = table.loc[table["index"].isin(some).to_numpy()]
+    images = some or [index]
     if table is not None:
-        images = image_table(table, read_pick(links["pick"].value), index, lambda i: link.write(str(i)))
+        pick, classes = read_pick(links["pick"].value), run.config.classes
+        images = image_table(table, pick, links["only"], classes, index, lambda i: link.write(str(i)))
         attack = f"PGD-{run.config.recording.steps}"
         st.caption(plain(f"As recorded at epoch {epochs[0]} of {run.title}, under {attack}."))
     typed = st.number_input("image number", 0, run.config.data.counts[1] - 1, index, key=f"{SCREEN}.number.{index}")

@@ -1,153 +1,269 @@
-"""Which image? The table of test images with its filters, a small histogram, and what was brushed elsewhere."""
+"""Which image? The sample table as a microscope: filters, a histogram to brush, an order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-MEASURES = ("relative_fosc", "fosc", "fosc_paper", "loss", "margin", "steps_to_fool")
-FILTERS = {"all": "all", "fooled": "fooled", "slope": "not converged", "earlier": "fooled earlier, not last"}
-CONVERGED = 0.1  # relative FOSC left at the end of the recorded attack
+from ui.link import Link
+from ui.microscope import (
+    FILTERS,
+    MEASURES,
+    UNITS,
+    WORDS,
+    Lens,
+    Pick,
+    edges,
+    end,
+    filtered,
+    measured,
+    read_images,
+    read_lens,
+    read_pick,
+    through,
+)
+from ui.words import plain
+
+__all__ = ["Pick", "image_table", "listed", "read_pick"]
+
+ANY = -1  # of the classes
 SHOWN = 2000  # rows sent to the browser at most
-BARS = 24
+NAMES = {"index": "#", "label": "y", "predicted": "says", "relative_fosc": "ρ", "fosc": "FOSC", "fosc_paper": "FOSC p",
+         "loss": "loss", "margin": "margin", "steps_to_fool": "fooled", "gradient_l1": "|g|"}  # fmt: skip
+ALWAYS = ("index", "label", "predicted", "relative_fosc", "loss", "steps_to_fool")
+_HINTS = {
+    "label": "true class",
+    "predicted": "class at the end of the recorded attack",
+    "relative_fosc": "relative FOSC left at the end",
+    "fosc": "box FOSC left at the end, in nats",
+    "fosc_paper": "FOSC in the paper's form, in nats",
+    "margin": "logit of the true class minus the largest other, 0 = fooled",
+    "steps_to_fool": "step of the recorded attack that first fooled the model",
+    "gradient_l1": "sum of the absolute gradient over the pixels",
+}
+_WIDTHS = {"index": 46, "label": 32, "predicted": 44, "relative_fosc": 54, "loss": 48, "steps_to_fool": 56}
 
 
-@dataclass(frozen=True)
-class Pick:
-    """Images brushed on another screen: `measure` in [low, high), None is open."""
-
-    measure: str
-    low: float | None
-    high: float | None
-
-    def mask(self, table: pd.DataFrame) -> np.ndarray:
-        """(n,) which rows are picked."""
-        values = table[self.measure].to_numpy()
-        keep = ~np.isnan(values)
-        if self.low is not None:
-            keep &= values >= self.low
-        if self.high is not None:
-            keep &= values < self.high
-        return keep
-
-    def words(self) -> str:
-        """`relative FOSC 0.05 to 0.1`."""
-        name = self.measure.replace("_", " ").replace("fosc", "FOSC")
-        low, high = ("" if v is None else f"{v:.3g}" for v in (self.low, self.high))
-        return f"{name} from {low}" if not high else f"{name} below {high}" if not low else f"{name} {low} to {high}"
+def listed(link: Link) -> list[int]:
+    """The images that a link from elsewhere lists, with the way back to all of them; [] where it lists none."""
+    images = read_images(link.value)
+    if not images:
+        return []
+    with st.container(key="listed", horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(f'<p class="dynat-facts">{len(images):,} image{"s" * (len(images) != 1)} from the check</p>')
+        st.button("show all", type="tertiary", on_click=link.write, args=(None,))
+    return images
 
 
-def read_pick(text: str | None) -> Pick | None:
-    """The brushed images of a query string, `relative_fosc,0.05,0.1`; None for anything else."""
-    parts = (text or "").split(",")
-    if len(parts) != 3 or parts[0] not in MEASURES:
-        return None
-    try:
-        low, high = (float(part) if part else None for part in parts[1:])
-    except ValueError:
-        return None
-    return Pick(parts[0], low, high) if all(v is None or np.isfinite(v) for v in (low, high)) else None
+def image_table(
+    table: pd.DataFrame,
+    pick: Pick | None,
+    link: Link,
+    classes: Sequence[str],
+    chosen: int | None,
+    choose: Callable[[int], None],
+) -> list[int]:
+    """Draw filters, histogram and table; return the numbers of the images left, in the order of the table.
+
+    pick: what was brushed on another screen. link: where the state of the microscope is kept.
+    """
+    usual = "picked" if pick else "all"
+    lens = read_lens(link.value)
+    lens = replace(lens, show=lens.show or usual)
+
+    def turn(new: Lens) -> None:
+        link.write(replace(new, show="" if new.show == usual else new.show).text())
+
+    with st.container(key="microscope"):
+        lens = _which(table, pick, lens, turn)
+        _classes(table, pick, lens, classes, turn)
+        measure = _measure(table)
+        _brush(table, pick, lens, measure, turn)
+        rows = through(table, lens, pick)
+        _count(rows, table, lens, turn)
+        _order(lens, turn)
+        _rows(rows, lens, measure, chosen, choose)
+    return [int(i) for i in rows["index"]]
 
 
-def filtered(table: pd.DataFrame, name: str, pick: Pick | None) -> pd.DataFrame:
-    """The rows that a filter keeps."""
-    fooled = (table["predicted"] != table["label"]).to_numpy()
-    keep = {
-        "all": np.ones(len(table), bool),
-        "fooled": fooled,
-        "slope": table["relative_fosc"].to_numpy() > CONVERGED,
-        "earlier": (table["steps_to_fool"].to_numpy() >= 0) & ~fooled,
-        "picked": pick.mask(table) if pick else np.ones(len(table), bool),
-    }[name]
-    return table.loc[keep]
+# ---------------------------------------------------------------------------------------------------------- filters
 
 
-def image_table(table: pd.DataFrame, pick: Pick | None, chosen: int | None, choose: Callable[[int], None]) -> list[int]:
-    """Draw filters, histogram and table; return the images left, in rising order."""
+def _which(table: pd.DataFrame, pick: Pick | None, lens: Lens, turn: Callable[[Lens], None]) -> Lens:
+    """All, fooled, not converged, fooled earlier, or what was brushed elsewhere."""
     names = FILTERS | ({"picked": f"brushed: {pick.words()}"} if pick else {})
-    left = {name: filtered(table, name, pick) for name in names}
+    key = f"trajectory.filter.{pick}"
+    st.session_state[key] = lens.show
+
+    def changed() -> None:
+        turn(replace(lens, show=st.session_state[key]))
+
     name = st.selectbox(
         "Which images?",
         list(names),
-        list(names).index("picked" if pick else "all"),
-        format_func=lambda n: f"{names[n]} ({len(left[n]):,})",
-        key=f"trajectory.filter.{pick}",
+        format_func=lambda n: f"{names[n]} ({len(filtered(table, n, pick)):,})",
+        key=key,
+        on_change=changed,
         label_visibility="collapsed",
     )
-    rows = in_range(left[name])
-    _rows(rows, chosen, choose)
-    return sorted(int(i) for i in rows["index"])
+    return replace(lens, show=name)
 
 
-def in_range(rows: pd.DataFrame) -> pd.DataFrame:
-    """A histogram of relative FOSC and the two ends of what is kept."""
-    values = rows["relative_fosc"].to_numpy()
+def _classes(
+    table: pd.DataFrame, pick: Pick | None, lens: Lens, classes: Sequence[str], turn: Callable[[Lens], None]
+) -> None:
+    """The true class and what it is read as, each with how many images that leaves: `4 (12)`."""
+    for place, (name, column, anything) in zip(
+        st.columns(2, gap="small"),
+        (("true", "label", "any class"), ("read", "predicted", "read as any")),
+        strict=True,
+    ):
+        counts = through(table, lens, pick, but=name)[column].value_counts()
+        chosen = getattr(lens, name)
+        options = [ANY, *sorted({*(int(k) for k in counts.index), *([chosen] if chosen is not None else [])})]
+        key = f"trajectory.class.{name}"
+        st.session_state[key] = ANY if chosen is None else chosen
+
+        def words(k: int, counts: Any = counts, anything: str = anything, name: str = name) -> str:
+            if k == ANY:
+                return anything
+            said = classes[k] if k < len(classes) else str(k)
+            return f"{'read as ' if name == 'read' else ''}{said} ({int(counts.get(k, 0)):,})"
+
+        def changed(key: str = key, name: str = name) -> None:
+            k = st.session_state[key]
+            turn(replace(lens, **{name: None if k == ANY else k}))
+
+        label = "true class" if name == "true" else "class it says"
+        place.selectbox(label, options, format_func=words, key=key, on_change=changed, label_visibility="collapsed")
+
+
+def _measure(table: pd.DataFrame) -> str:
+    """What the histogram shows."""
+    there = [name for name in MEASURES if np.isfinite(measured(table, name)).any()] or [MEASURES[0]]
+    return st.selectbox(
+        "histogram of",
+        there,
+        format_func=lambda name: f"histogram: {WORDS[name]}",
+        key="trajectory.measure",
+        label_visibility="collapsed",
+    )
+
+
+def _brush(
+    table: pd.DataFrame, pick: Pick | None, lens: Lens, measure: str, turn: Callable[[Lens], None]
+) -> None:  # fmt: skip
+    """A histogram of what the other filters leave, and the two ends of what is kept of it."""
+    values = measured(through(table, lens, pick, but=measure), measure)
+    ends = edges(measured(table, measure), measure)
+    kept = lens.range(measure) or Pick(measure, None, None)
     finite = values[np.isfinite(values)]
-    if len(finite) < 2 or finite.max() <= 0:
-        return rows
-    top = float(np.ceil(finite.max() * 20) / 20)
-    counts, _ = np.histogram(finite, BARS, (0, top))
-    low, high = st.session_state.get("trajectory.range", (0.0, top))
+    if not ends:
+        st.caption(f"All images have the same {WORDS[measure]}, or none was measured.")
+        return
+    counts, _ = np.histogram(finite, ends)
+    tallest = max(int(counts.max(initial=0)), 1)
+    low, high = (kept.low if kept.low is not None else ends[0]), (kept.high if kept.high is not None else ends[-1])
     bars = "".join(
-        f'<i style="height:{100 * count / counts.max():.0f}%" class="{kept}" title="{count} images"></i>'
-        for k, count in enumerate(counts)
-        for kept in ("in" if low <= (k + 0.5) * top / BARS <= high else "",)
+        f'<i style="height:{100 * count / tallest:.0f}%" class="{"in" if low <= left and right <= high else ""}" '
+        f'title="{count} images, {end(left)} to {end(right)}"></i>'
+        for count, left, right in zip(counts.tolist(), ends[:-1], ends[1:], strict=True)
     )
-    st.html(f'<div class="dynat-bars" role="img" aria-label="histogram of relative FOSC">{bars}</div>')
-    if st.session_state.get("trajectory.top") != top:
-        st.session_state["trajectory.top"], st.session_state["trajectory.range"] = top, (0.0, top)
-    kept: Any = st.slider(
-        "relative FOSC left",
-        0.0,
-        top,
-        step=top / BARS,
-        key="trajectory.range",
-        format="%.2f",
+    st.html(f'<div class="dynat-bars" role="img" aria-label="histogram of {WORDS[measure]}">{bars}</div>')
+    options = sorted({*ends, low, high})
+    key = f"trajectory.range.{measure}.{hash(tuple(options)) & 0xFFFFFFFF}"
+    st.session_state[key] = (low, high)
+
+    def changed() -> None:
+        first, last = st.session_state[key]
+        turn(lens.kept(Pick(measure, None if first == ends[0] else first, None if last == ends[-1] else last)))
+
+    st.select_slider(
+        f"range of {WORDS[measure]}", options, format_func=end, key=key, on_change=changed, label_visibility="collapsed"
+    )
+    unit = f" ({UNITS[measure]})" if measure in UNITS else ""
+    st.caption(f"{WORDS[measure]}{unit} at the end, {len(finite):,} images")
+
+
+def _count(rows: pd.DataFrame, table: pd.DataFrame, lens: Lens, turn: Callable[[Lens], None]) -> None:
+    """How many images are left, by which ranges, and the way back."""
+    said = "; ".join(pick.words() for pick in lens.ranges)
+    with st.container(key="left", horizontal=True, vertical_alignment="center", gap="small"):
+        words = f"**{len(rows):,}** of {len(table):,} images" + (f": {plain(said)}" if said else "")
+        st.markdown(words)
+        if replace(lens, by="index", falling=False) != Lens(show=lens.show):
+            cleared = Lens(show=lens.show, by=lens.by, falling=lens.falling)
+            st.button("clear", type="tertiary", on_click=turn, args=(cleared,))
+
+
+def _order(lens: Lens, turn: Callable[[Lens], None]) -> None:
+    """The column it is sorted by, and which way."""
+    keys = "trajectory.by", "trajectory.falling"
+    st.session_state[keys[0]], st.session_state[keys[1]] = lens.by, lens.falling
+
+    def changed() -> None:
+        turn(replace(lens, by=st.session_state[keys[0]], falling=st.session_state[keys[1]]))
+
+    by, falling = st.columns([1.7, 1], gap="small", vertical_alignment="center")
+    order = list(NAMES)
+    by.selectbox(
+        "sorted by",
+        order,
+        format_func=lambda name: f"by {WORDS[name]}",
+        key=keys[0],
+        on_change=changed,
         label_visibility="collapsed",
     )
-    low, high = kept
-    st.caption(f"relative FOSC left at the end, {len(finite):,} images")
-    if (low, high) == (0.0, top):
-        return rows
-    return rows.loc[(values >= low) & (values <= high)]
+    falling.toggle("falling", key=keys[1], on_change=changed)
 
 
-def _rows(rows: pd.DataFrame, chosen: int | None, choose: Callable[[int], None]) -> None:
+# ------------------------------------------------------------------------------------------------------------ table
+
+
+def _rows(
+    rows: pd.DataFrame, lens: Lens, measure: str, chosen: int | None, choose: Callable[[int], None]
+) -> None:  # fmt: skip
     """The table itself; clicking a row opens its image."""
     if rows.empty:
-        st.caption("No image is left by this filter.")
+        st.caption("No image is left by these filters.")
         return
     shown = rows.head(SHOWN)
-    table = pd.DataFrame(
-        {
-            "#": shown["index"],
-            "y": shown["label"],
-            "says": shown["predicted"],
-            "ρ": shown["relative_fosc"].round(3),
-            "loss": shown["loss"].round(2),
-            "fooled": shown["steps_to_fool"].where(shown["steps_to_fool"] >= 0).astype("Int16"),
-        }
-    ).reset_index(drop=True)
+    # What it is sorted by and what is brushed come first: the narrow table scrolls sideways.
+    columns = [name for name in dict.fromkeys((*ALWAYS[:3], lens.by, measure, *ALWAYS[3:])) if name in shown.columns]
+    table = pd.DataFrame({NAMES[name]: _cells(shown, name) for name in columns}).reset_index(drop=True)
     places = np.flatnonzero(table["#"] == chosen)
     default: Any = {"selection": {"rows": [int(places[0])], "columns": [], "cells": []}} if len(places) else None
-    key = f"trajectory.table.{hash((tuple(table['#']), chosen)) & 0xFFFFFFFF}"
+    key = f"trajectory.table.{hash((tuple(table['#']), tuple(columns), chosen)) & 0xFFFFFFFF}"
 
     def selected() -> None:
         picked = st.session_state[key]["selection"]["rows"]
         if picked:
             choose(int(table["#"].iloc[picked[0]]))
 
-    widths = {"#": 46, "y": 32, "says": 44, "ρ": 54, "loss": 48, "fooled": 56}
-    hints = {"ρ": "relative FOSC left at the end", "fooled": "step of the recorded attack that first fooled the model"}
-    columns = {name: st.column_config.NumberColumn(width=w, help=hints.get(name)) for name, w in widths.items()}
+    config = {
+        NAMES[name]: st.column_config.NumberColumn(width=_WIDTHS.get(name, 56), help=_HINTS.get(name))
+        for name in columns
+    }
     st.dataframe(
         table, key=key, on_select=selected, selection_mode="single-row", selection_default=default, hide_index=True,
-        height=330, row_height=27, column_config=columns, placeholder="–",
+        height=290, row_height=27, column_config=config, placeholder="–",
     )  # fmt: skip
     if len(rows) > SHOWN:
         st.caption(f"The first {SHOWN:,} of {len(rows):,} images; a filter narrows them down.")
+
+
+def _cells(rows: pd.DataFrame, name: str) -> Any:
+    """A column with the digits that are read, as numbers still, so that the table can sort them."""
+    if name == "steps_to_fool":
+        return pd.array([int(v) if v >= 0 else None for v in rows[name]], dtype="Int16")
+    values = rows[name].to_numpy()
+    if name in ("index", "label", "predicted"):
+        return values
+    if name in ("fosc", "fosc_paper", "gradient_l1"):
+        return np.array([float(f"{v:.3g}") for v in values])
+    return values.astype(np.float64).round(3 if name == "relative_fosc" else 2)
