@@ -7,20 +7,16 @@ second has other networks, seeds and pictures.
 from __future__ import annotations
 
 import itertools
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import dynat_core as dc
-from dynat_core import data, models, siege
-from dynat_core.config import Digits
+from dynat_core import siege
 from dynat_core.diagnosis import NotDiagnosable, Report, diagnose, diagnosing
 from dynat_core.fosc import relative_fosc
 from dynat_core.next_action import again
@@ -28,80 +24,10 @@ from dynat_core.preflight import preflight
 from dynat_core.statistics import wilson
 from dynat_core.threat import Ball
 from dynat_core.verdict import masked, next_actions, optimised, restarts_agree, stall
+from tests.zoo import HONEST, MASKS, Wrapped, digits, perceptron, shipped
 
 torch.set_num_threads(1)
 STORE = Path(__file__).parents[1] / "checkpoints"
-
-
-@cache
-def digits(n: int = 200) -> tuple[Tensor, Tensor]:
-    test = data.load(Digits()).test
-    return test.pixels(slice(0, n)), test.labels[:n]
-
-
-@cache
-def shipped(run: str) -> nn.Module:
-    """The digits network of a shipped run at its last epoch."""
-    net = models.digits_cnn()
-    net.load_state_dict(load_file(STORE / run / "weights" / "0030.safetensors"))
-    return net.eval()
-
-
-@cache
-def perceptron(seed: int, smooth: bool) -> nn.Module:
-    """The second zoo's network: no convolution, no BatchNorm, other activations; trained on PGD-5 examples of one
-    eps."""
-    torch.manual_seed(seed)
-    bend: type[nn.Module] = nn.Tanh if smooth else nn.ReLU
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 96), bend(), nn.Linear(96, 48), bend(), nn.Linear(48, 10))
-    train = data.load(Digits()).train
-    x, y = train.pixels(), train.labels
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    gen = torch.Generator().manual_seed(seed)
-    for _ in range(12):
-        for some in torch.randperm(len(x), generator=gen).split(64):
-            z = dc.pgd(net, Ball(x[some], 0.1), y[some], steps=5, alpha=0.03, generator=gen, final=False).z
-            optimizer.zero_grad()
-            F.cross_entropy(net(z), y[some]).backward()
-            optimizer.step()
-    return net.eval()
-
-
-class Wrapped(nn.Module):
-    """A network with something done to its pictures or its scores."""
-
-    def __init__(self, net: nn.Module, before=None, after=None) -> None:
-        super().__init__()
-        self.net, self.before, self.after = net, before or (lambda x: x), after or (lambda s: s)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.net(self.before(x)))
-
-
-def resized(x: Tensor) -> Tensor:
-    side = int(torch.randint(7, 10, (1,)))
-    return F.interpolate(F.interpolate(x, size=(side, side), mode="bilinear"), size=x.shape[-2:], mode="bilinear")
-
-
-MASKS = {
-    "logits x100": {"after": lambda s: 100 * s},
-    "quantised input": {"before": lambda x: (8 * x).round() / 8},
-    "preprocessor without gradient": {"before": lambda x: x.detach().clamp(0.05, 0.95)},
-    "random resize": {"before": resized},
-    "noisy input": {"before": lambda x: x + 0.1 * torch.randn_like(x)},
-    "softmax output": {"after": lambda s: s.softmax(1)},
-    "saturated sigmoid": {"after": lambda s: torch.sigmoid(10 * s)},
-}
-HONEST = {
-    "unsecured at .15": (lambda: shipped("demo-digits-unsecured"), 0.15),
-    "standard at .15": (lambda: shipped("demo-digits-standard"), 0.15),
-    "dynamic at .15": (lambda: shipped("demo-digits-dynamic"), 0.15),
-    "unsecured at .05": (lambda: shipped("demo-digits-unsecured"), 0.05),
-    "standard at .05": (lambda: shipped("demo-digits-standard"), 0.05),
-    "tanh perceptron at .1": (lambda: perceptron(1, True), 0.1),
-    "relu perceptron at .1": (lambda: perceptron(2, False), 0.1),
-    "tanh perceptron at .05": (lambda: perceptron(3, True), 0.05),
-}  # fmt: skip
 
 
 def judged(net: nn.Module, eps: float, **settings) -> Report:

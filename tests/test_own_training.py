@@ -17,7 +17,7 @@ from dynat_core.runs import RunStore
 from dynat_core.supervisor import Supervisor
 from dynat_core.threat import Ball
 from tests.running import in_child
-from tests.test_diagnosis import digits, perceptron, shipped
+from tests.zoo import digits, perceptron, shipped
 
 torch.set_num_threads(1)
 
