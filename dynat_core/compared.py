@@ -16,6 +16,7 @@ from dynat_core.errors import RunError
 from dynat_core.evaluations import Evaluation, evaluations
 from dynat_core.run import Run
 from dynat_core.views.epoch_runs import gradients
+from dynat_core.views.facts import share
 
 NOT_CHECKED = "not yet checked"
 
@@ -98,10 +99,17 @@ def training_seconds(run: Run) -> float | None:
 
 
 def verdict(run: Run, epoch: int) -> str:
-    """What the newest finished check of this epoch says of its attack, for the run's own eps and norm."""
+    """What the newest finished check of this epoch says of its attack, in few words, at the run's own eps and norm; the
+    check's own accuracy stands beside it. NOT_CHECKED without one."""
     found = latest(run, "check", epoch)
-    sentence = ((found.result() or {}).get("verdict") or {}).get("sentence") if found else None
-    return str(sentence) if sentence else NOT_CHECKED
+    said = ((found.result() or {}).get("verdict") or {}) if found else {}
+    if not said.get("n"):
+        return NOT_CHECKED
+    reached = f"the check leaves {share(said['robust'], said['n'])} of {said['n']}"
+    if said["ok"]:
+        return f"no problem found; {reached}"
+    failed = " ".join(light["question"] for light in said["lights"] if light["state"] == "insufficient")
+    return f"insufficient ({failed or 'see the check'}); {reached}"
 
 
 def latest(run: Run, kind: str, epoch: int, like: Any = None) -> Evaluation | None:

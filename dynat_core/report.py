@@ -19,7 +19,9 @@ from dynat_core.evaluations import Evaluation, evaluations
 from dynat_core.health import notes
 from dynat_core.rerun import evaluation_command
 from dynat_core.run import Run
+from dynat_core.views import check as pictures
 from dynat_core.views import document as doc
+from dynat_core.views import reviewer
 from dynat_core.views.base import styled
 from dynat_core.views.document import Html
 from dynat_core.views.facts import cost_words, seconds_words, share, value_words
@@ -53,7 +55,10 @@ def evaluation_report(run: Run, evaluation: Evaluation) -> bytes:
     result = evaluation.result()
     if result is None:
         raise RunError(f"{evaluation.id} is {evaluation.state}; it can be reported once it has finished.")
-    found = {"check": _check, "ladder": _ladder}.get(evaluation.kind, _anything)(result)
+    forms = {"check": _check, "ladder": _ladder, "transfer": _transfer}
+    drawn: Section = ("Pictures", _pictures(evaluation, result))
+    told = forms.get(evaluation.kind, _anything)(result)
+    found = [drawn, *told] if evaluation.kind == "curves" else [*told, drawn]
     asked = evaluation.settings.model_dump(mode="json")
     command = [doc.paragraph("This command line measures the same again:"), doc.command(evaluation_command(evaluation))]
     settings = doc.table(("setting", "value"), [(key, value_words(value)) for key, value in asked.items()])
@@ -151,7 +156,7 @@ def _check(result: Mapping[str, Any]) -> list[Section]:
             light.get("question", light.get("name", "")),
             light.get("state", ""),
             light.get("sentence", ""),
-            f"{value_words(light.get('number'))} against {value_words(light.get('threshold'))}",
+            _against(light.get("number"), light.get("threshold")),
             light.get("n", ""),
             light.get("loss", ""),
         )
@@ -167,6 +172,11 @@ def _check(result: Mapping[str, Any]) -> list[Section]:
         ("What does the check say?", [*said, *warnings, *([doc.table(head, lights)] if lights else [])]),
         ("Before the attack", [doc.table(("state", "what", "what to do"), before)] if before else []),
     ]
+
+
+def _against(number: float | None, threshold: float | None) -> str:
+    """`0.98 against 0.95`; the number alone where there is no one threshold."""
+    return value_words(number) if threshold is None else f"{value_words(number)} against {value_words(threshold)}"
 
 
 def _ladder(result: Mapping[str, Any]) -> list[Section]:
@@ -190,11 +200,45 @@ def _ladder(result: Mapping[str, Any]) -> list[Section]:
     return [("Attack by attack", [doc.table(head, rows), *said, doc.paragraph(f"{eps}. {_BRACKETS}", "facts")])]
 
 
+def _pictures(evaluation: Evaluation, result: Mapping[str, Any]) -> list[Html]:
+    """What the screen Check a model draws of it."""
+    if evaluation.kind == "ladder":
+        drawn = [(pictures.ladder(result), "")]
+    elif evaluation.kind == "check":
+        drawn = [(pictures.endings(evaluation.samples()), "")]
+    elif evaluation.kind == "curves":
+        drawn = reviewer.views(result, evaluation.samples())
+    else:
+        return []
+    return [doc.figures([(view.title, svg(view, 0, width=460, theme="both") + _said(words)) for view, words in drawn])]
+
+
+def _said(words: str) -> str:
+    return doc.paragraph(words, "facts") if words else ""
+
+
+def _transfer(result: Mapping[str, Any]) -> list[Section]:
+    """Rows: made on; columns: shown to."""
+    names, titles, n = result["names"], result.get("titles") or {}, int(result["n"])
+    head = ("made on", *(titles.get(name, name) for name in names))
+    rows = [
+        (titles.get(source, source), *(share(result["correct"][source][target], n) for target in names))
+        for source in names
+    ]
+    clean = ("no attack", *(share(result["clean"][name]["correct"], n) for name in names))
+    facts = f"PGD-{result['steps']}, eps {describe_eps(float(result['eps']))}, norm {result['norm']}. {_BRACKETS}"
+    said = [doc.paragraph(result["sentence"], "said")]
+    return [("From model to model", [*said, doc.table(head, [*rows, clean]), doc.paragraph(facts, "facts")])]
+
+
 def _anything(result: Mapping[str, Any]) -> list[Section]:
     """What has no form of its own here: its sentences, and everything else as it was written."""
-    said = [doc.paragraph(value, "said") for key, value in _leaves(result) if key.endswith("sentence") and value]
-    whole = Html(f"<pre>{escape(json.dumps(result, indent=1, ensure_ascii=False)[:200_000])}</pre>")
-    return [("What was found", [*said, whole])]
+    said = []
+    if "steps" not in result:  # curves: their sentences stand below the pictures
+        said = [doc.paragraph(value, "said") for key, value in _leaves(result) if key == "sentence" and value]
+    whole = escape(json.dumps(result, indent=1, ensure_ascii=False)[:200_000])
+    folded = Html(f"<details><summary>Everything as it was written</summary><pre>{whole}</pre></details>")
+    return [("What was found", [*said, folded])]
 
 
 def _leaves(value: Any, key: str = "") -> list[tuple[str, Any]]:

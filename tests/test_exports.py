@@ -20,12 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dynat_core import compared, comparison, evaluations, exports, latex
+from dynat_core import compared, comparison, evaluations, exports, latex, report, tables
 from dynat_core.errors import JobError, RunError
 from dynat_core.evaluation_settings import Check, Transfer
 from dynat_core.rerun import evaluation_command
 from dynat_core.runs import Run, RunStore
-from dynat_core.views.svg import png
+from dynat_core.views import View
+from dynat_core.views.svg import png, svg
 from tests.ladders import make_ladder
 from tests.running import finished_run, in_child, tiny
 
@@ -188,7 +189,72 @@ def test_the_script_of_a_run_trains_the_same_again(run, taken, tmp_path):
     assert again.samples("best").equals(run.samples("best"))
 
 
-# --------------------------------------------------------------------------------------------------------------- LaTeX
+def finished(run: Run, settings, result: dict, table: pd.DataFrame | None = None):
+    """An evaluation with this result."""
+    evaluation = evaluations.create(run.folder, settings)
+    if table is not None:
+        evaluation.write("samples.parquet", tables.samples_to_bytes(table))
+    evaluation.write_json("result.json", result)
+    return evaluation
+
+
+def test_the_report_of_a_check_has_its_sentence_lights_and_findings_and_the_run_names_its_verdict(run):
+    light = {"name": "optimised", "question": "Was the attack optimised?", "state": "insufficient",
+             "number": 0.4, "threshold": 0.95, "n": 17, "loss": "margin", "ok": False,
+             "sentence": "7 of 17 are <not> done."}  # fmt: skip
+    verdict = {
+        "sentence": "An upper bound: 7 of 17.",
+        "ok": False,
+        "robust": 17,
+        "n": 20,
+        "lights": [light],
+        "warnings": [],
+    }
+    findings = [{"name": "logits", "ok": False, "sentence": "Not logits.", "fix": "Leave out softmax."}]
+    rows = pd.DataFrame({"index": [0, 1, 2], "label": [0, 1, 2], "robust_correct": [True, True, False],
+                         "margin": [0.5, 1.5, -1.0], "relative_fosc": [0.01, 0.4, 0.2]})  # fmt: skip
+    evaluation = finished(run, Check(n=20), {"verdict": verdict, "findings": findings}, rows)
+    said = report.evaluation_report(run, evaluation).decode()
+    for words in ("An upper bound: 7 of 17.", "7 of 17 are &lt;not&gt; done.", "0.4 against 0.95", "Leave out softmax.",
+                  "85.0 % (64.0 to 94.8) of 20 images", "--kind check", "<svg"):  # fmt: skip
+        assert words in said, words
+    short = compared.read(run).verdict
+    assert short == "insufficient (Was the attack optimised?); the check leaves 85.0 % (64.0 to 94.8) of 20"
+    assert latex.escaped(short) in latex.row(exports.outcome(run))
+    evaluation.delete()
+    assert compared.read(run).verdict == "not yet checked"
+
+
+def test_the_report_of_a_transfer_has_every_pair_and_an_unknown_form_is_shown_as_it_is(run):
+    pairs = {"a": {"a": 3, "b": 9}, "b": {"a": 8, "b": 2}}
+    clean = {"a": {"correct": 10}, "b": {"correct": 10}}
+    result = {"names": ["a", "b"], "titles": {"a": "A & a"}, "n": 10, "correct": pairs, "clean": clean, "steps": 20,
+              "eps": 8 / 255, "norm": "linf", "sentence": "Rows: made on."}  # fmt: skip
+    evaluation = finished(run, Transfer(others=("b",)), result)
+    said = report.evaluation_report(run, evaluation).decode()
+    for words in ("A &amp; a", "90.0 % (59.6 to 98.2)", "8/255 (0.03137)", "Rows: made on.", "--set others=b"):
+        assert words in said, words
+    evaluation.delete()
+
+
+@pytest.mark.parametrize(
+    "axis, values, places",
+    [
+        ({"type": "log", "range": [0, 2]}, [1, 10, 100], [50, 150, 250]),
+        ({"range": [0, 4]}, [0, 1, 4], [50, 100, 250]),
+        ({"type": "log"}, [1, 100], [50 + 200 * 0.1 / 2.2, 250 - 200 * 0.1 / 2.2]),
+    ],
+)
+def test_dots_stand_where_linear_and_logarithmic_axes_put_them(axis, values, places):
+    trace = {"type": "scatter", "mode": "markers", "x": values, "y": [0.5] * len(values), "marker": {"color": "@ink"}}
+    margin = {"l": 50, "r": 50, "t": 0, "b": 0}
+    layout = {"margin": margin, "xaxis": axis, "yaxis": {"range": [0, 1]}}
+    drawn = svg(View("v", "V", height=100, fig={"data": [trace], "layout": layout}), 0, width=300)
+    found = [float(x) for x in re.findall(r'<circle cx="([\d.]+)" cy="50\.0"', drawn)]
+    assert found == pytest.approx(places, abs=0.06)
+
+
+# -------------------------------------------------------------------------------------------------------------- LaTeX
 
 
 def compile_latex(body: str, folder: Path) -> None:

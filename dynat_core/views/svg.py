@@ -1,7 +1,7 @@
 """A view as SVG text, and pixels as PNG bytes: what stands in a file that opens anywhere, without a script.
 
-Only what the views use is drawn: linear axes, curves, bands, dots, error bars, and the moving parts of `still`. Colours
-are either those of one theme, or CSS variables, so that a page of its own can follow the reader's theme.
+Only what the views use is drawn: linear and logarithmic axes, curves, bands, dots, error bars, what moves in `still`.
+Colours are either those of one theme, or CSS variables, so that a page of its own can follow the reader's theme.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dynat_core.views.still import shapes
 from dynat_core.views.words import number
 
 DASH = {"dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3", "longdash": "11 4", "longdashdot": "11 3 2 3"}
+_DOWN = {"top": 10, "middle": 4, "bottom": -3}  # from an annotation's place to its baseline, in pixels
 _POINT = re.compile(r"([ML])\s*(-?[\d.]+(?:e[+-]?\d+)?),(-?[\d.]+(?:e[+-]?\d+)?)")
 
 
@@ -45,7 +46,7 @@ def svg(view: View, i: int, *, width: int = 560, theme: str = "light") -> str:
     if view.fig is None or any(trace["type"] != "scatter" for trace in view.fig["data"]):
         raise ValueError(f"the view {view.id!r} is not drawn as SVG")
     layout = view.fig["layout"]
-    frame = _Frame(layout, width, height)
+    frame = _Frame(layout, view.fig["data"], width, height)
     inside = "".join(_trace(view.fig["data"], k, frame, ink) for k in range(len(view.fig["data"])))
     moving = "".join(_shape(shape, frame, ink) for shape in [*layout.get("shapes", []), *shapes(view, i)])
     axes = "".join(_axis(name, frame, ink) for name in layout if re.fullmatch(r"[xy]axis\d*", name))
@@ -109,8 +110,8 @@ class _Ink:
 class _Frame:
     """Where data positions lie on the drawing."""
 
-    def __init__(self, layout: Mapping[str, Any], width: int, height: int) -> None:
-        self.layout = layout
+    def __init__(self, layout: Mapping[str, Any], data: Sequence[Mapping[str, Any]], width: int, height: int) -> None:
+        self.layout = {name: _ranged(name, part, data) if "axis" in name else part for name, part in layout.items()}
         margin = layout["margin"]
         self.left, self.top = margin["l"], margin["t"]
         self.width, self.height = width - self.left - margin["r"], height - self.top - margin["b"]
@@ -134,13 +135,31 @@ class _Frame:
         if name.endswith(" domain"):
             return start + value * (end - start)
         low, high = self.axis(name)["range"]
-        return start + (float(value) - low) / (high - low) * (end - start)
+        return start + (_laid(float(value), self.axis(name)) - low) / (high - low) * (end - start)
 
     def x(self, value: float, ref: str = "x") -> str:
         return f"{self.at(value, 'x paper' if ref == 'paper' else ref):.1f}"
 
     def y(self, value: float, ref: str = "y") -> str:
         return f"{self.at(value, 'y paper' if ref == 'paper' else ref):.1f}"
+
+
+def _laid(value: float, axis: Mapping[str, Any]) -> float:
+    """A value as a position: on a logarithmic axis its logarithm."""
+    return (math.log10(value) if value > 0 else -math.inf) if axis.get("type") == "log" else value
+
+
+def _ranged(name: str, axis: Mapping[str, Any], data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The axis with a range: its own, or what its traces reach."""
+    if "range" in axis:
+        return dict(axis)
+    letter = name[0]
+    found = [v for t in data if t.get(f"{letter}axis", letter) == name.replace("axis", "") for v in t[letter]]
+    laid = [at for v in found if not _missing(v) and math.isfinite(at := _laid(float(v), axis))] or [0.0, 1.0]
+    low, high = min(laid), max(laid)
+    room = 0.05 * (high - low) or 0.5
+    start = min(low, 0.0) if axis.get("rangemode") == "tozero" else low - room
+    return {**axis, "range": [start, high + room]}
 
 
 def _whole(view: View, content: str, width: int, height: int, ink: _Ink) -> str:
@@ -177,11 +196,24 @@ def _trace(data: Sequence[Mapping[str, Any]], k: int, f: _Frame, ink: _Ink) -> s
         drawn += _error_bars(trace, f, refs, ink)
     if "markers" in trace.get("mode", ""):
         marker = trace.get("marker", {})
-        radius, color = marker.get("size", 6) / 2, marker.get("color")
-        hollow = marker.get("symbol") == "circle-open"
-        fill = f'fill="none" stroke-width="2" {ink("stroke", color)}' if hollow else ink("fill", color)
-        drawn += "".join(f'<circle cx="{p[0]}" cy="{p[1]}" r="{radius}" {fill}/>' for p in points if p)
+        symbols = marker.get("symbol", "circle")
+        each = symbols if isinstance(symbols, list) else [symbols] * len(points)
+        drawn += "".join(_mark(p, symbol, marker, ink) for p, symbol in zip(points, each, strict=True) if p)
     return drawn
+
+
+def _mark(point: tuple[str, str], symbol: str, marker: Mapping[str, Any], ink: _Ink) -> str:
+    """A dot: filled, hollow ("circle-open"), a cross ("x") or a diamond."""
+    (x, y), radius, color = map(float, point), marker.get("size", 6) / 2, marker.get("color")
+    outline = f'fill="none" stroke-width="2" {ink("stroke", color)}'
+    if symbol == "x":
+        r = 0.8 * radius
+        return f'<path d="M{x - r} {y - r}L{x + r} {y + r}M{x - r} {y + r}L{x + r} {y - r}" {outline}/>'
+    if symbol == "diamond":
+        r = 1.2 * radius
+        return f'<path d="M{x - r} {y}L{x} {y - r}L{x + r} {y}L{x} {y + r}Z" {ink("fill", color)}/>'
+    fill = outline if symbol.endswith("-open") else ink("fill", color)
+    return f'<circle cx="{x}" cy="{y}" r="{radius}" {fill}/>'
 
 
 def _points(trace: Mapping[str, Any], f: _Frame, refs: tuple[str, str]) -> list[tuple[str, str] | None]:
@@ -241,14 +273,20 @@ def _shape(shape: Mapping[str, Any], f: _Frame, ink: _Ink) -> str:
 
 
 def _annotation(note: Mapping[str, Any], f: _Frame, ink: _Ink) -> str:
-    x, y = float(f.x(note["x"], note.get("xref", "x"))), float(f.y(note["y"], note.get("yref", "y")))
+    xref, yref = note.get("xref", "x"), note.get("yref", "y")
+    x, y = float(f.x(_raw(note["x"], xref, f), xref)), float(f.y(_raw(note["y"], yref, f), yref))
     x, y = (
         x + note.get("xshift", 0),
-        y - note.get("yshift", 0) + {"top": 10, "middle": 4}.get(str(note.get("yanchor")), 0),
+        y - note.get("yshift", 0) + _DOWN.get(note.get("yanchor", "middle"), 4),
     )
     anchor = {"right": "end", "left": "start"}.get(note.get("xanchor", ""), "middle")
     fill = ink("fill", note.get("font", {}).get("color", "@muted"))
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {fill}>{escape(str(note["text"]))}</text>'
+
+
+def _raw(value: float, ref: str, f: _Frame) -> float:
+    """The value that an annotation means: on a logarithmic axis it gives the logarithm."""
+    return 10.0**value if ref != "paper" and f.axis(ref).get("type") == "log" else value
 
 
 def _axis(layout_name: str, f: _Frame, ink: _Ink) -> str:
@@ -281,13 +319,27 @@ def _axis(layout_name: str, f: _Frame, ink: _Ink) -> str:
 
 def _ticks(axis: Mapping[str, Any]) -> list[tuple[float, str]]:
     if "tickvals" in axis:
-        return [(float(v), str(t)) for v, t in zip(axis["tickvals"], axis["ticktext"], strict=True)]
+        texts = axis.get("ticktext") or [f"{v:g}" for v in axis["tickvals"]]
+        return [(float(v), str(t)) for v, t in zip(axis["tickvals"], texts, strict=True)]
     low, high = map(float, axis["range"])
+    if axis.get("type") == "log":
+        return [(v, number(v, 1)) for v in _decades(low, high, axis.get("nticks", 6))]
     step = float(axis.get("dtick") or _step(high - low, axis.get("nticks", 6)))
     first = math.ceil((low - axis.get("tick0", 0)) / step - 1e-9)
     last = math.floor((high - axis.get("tick0", 0)) / step + 1e-9)
     values = [axis.get("tick0", 0) + k * step for k in range(first, last + 1)]
     return [(v, _tick_words(v, step, axis.get("tickformat", ""))) for v in values]
+
+
+def _decades(low: float, high: float, most: int) -> list[float]:
+    """Powers of ten between two logarithms, about `most` of them; more digits of each power where they are too few."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    found: list[float] = []
+    for digits in ((1,), (1, 2, 5), range(1, 10)):
+        found = [m * 10.0**k for k in powers for m in digits if low <= k + math.log10(m) <= high]
+        if len(found) > 1:
+            break
+    return found[:: max(1, math.ceil(len(found) / most))]
 
 
 def _step(span: float, most: int) -> float:
@@ -299,4 +351,4 @@ def _step(span: float, most: int) -> float:
 def _tick_words(value: float, step: float, form: str) -> str:
     if form.endswith("%"):
         return f"{100 * value:.0f}%".replace("-", "−")
-    return "0" if abs(value) < step / 100 else number(round(value, 10), 3) if step < 1 else f"{value:g}"
+    return "0" if abs(value) < step / 100 else f"{round(value, 10):g}".replace("-", "−")
