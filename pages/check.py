@@ -233,9 +233,34 @@ def lights(run: Run, check: Evaluation, known: dict[str, Any]) -> None:
     failed = [f for f in known["findings"] if not f["ok"]]
     passed = len(known["findings"]) - len(failed)
     for finding in failed:
-        st.html(f'<p class="dynat-note"><b>Before the attack.</b> {escape(finding["sentence"])}</p>')
+        before_the_attack(run, check, finding)
     words = known["settings"]["words"]
     st.html(f'<p class="dynat-facts">{escape(words)}; {passed} checks before the attack found nothing.</p>')
+
+
+def before_the_attack(run: Run, check: Evaluation, finding: dict[str, Any]) -> None:
+    """What was found before the attack; who knows it already may say so, and the verdict says that it was said."""
+    accepted = finding["name"] in check.settings.overridden
+    with st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        gap="small",
+        wrap=False,
+        key=f"finding-{check.name}-{finding['name']}",
+    ):
+        words = "Before the attack, known and accepted." if accepted else "Before the attack."
+        st.html(f'<p class="dynat-note"><b>{words}</b> {escape(finding["sentence"])}</p>', width="stretch")
+        offered = check.state == "finished" and not accepted and not finding["harmless"] and not view_only()
+        if (
+            offered
+            and run.kind != "external"
+            and st.button("I know; check again", key=f"know-{check.name}-{finding['name']}")
+        ):
+            settings = check.settings.model_copy(update={"overridden": (*check.settings.overridden, finding["name"])})
+            again = start_here(run, settings)
+            remember(again)
+            Link(SCREEN, "check").write(again.name)
+            st.rerun(scope="app")
 
 
 def light_card(light: dict[str, Any]) -> str:
