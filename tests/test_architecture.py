@@ -89,6 +89,8 @@ FOLDERS_AND_PROCESSES = {
     "dynat_core.supervisor", "dynat_core.follow", "dynat_core.doctor", "dynat_core.analyst", "dynat_core.helper",
     "dynat_core.__main__", "dynat_core.compared", "dynat_core.exports", "dynat_core.report",
     "dynat_core.comparison_report", "dynat_core.bookkeeping",
+    "dynat_core.model_files", "dynat_core.model_reader", "dynat_core.model_adding", "dynat_core.trusted_programs",
+    "dynat_core.own_data",
 }  # fmt: skip
 
 
