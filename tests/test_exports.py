@@ -161,17 +161,20 @@ def test_damaged_points_are_one_sentence(run, ladder, tmp_path):
         Transfer(others=("demo-digits-dynamic", "other"), seed=7, epoch="last"),
     ],
 )
-def test_the_command_of_an_evaluation_means_exactly_the_same_settings(run, settings):
-    from dynat_core.__main__ import _assignments, _parser
-    from dynat_core.evaluation_settings import asked
+def test_the_command_of_an_evaluation_asks_for_exactly_the_same(run, settings, monkeypatch):
+    """It is executed, up to the worker: what it puts into the queue has the same settings."""
+    from dynat_core import __main__ as command_line
 
+    monkeypatch.setenv("DYNAT_STORE", str(run.folder.parent))
+    monkeypatch.setattr(command_line, "ensure_worker", lambda store: None)
     evaluation = evaluations.create(run.folder, settings)
     words = shlex.split(evaluation_command(evaluation))
     evaluation.delete()
-    assert words[:4] == ["python", "-m", "dynat_core", "evaluate"]
-    arguments = _parser().parse_args(words[3:])
-    assert arguments.run == run.id
-    assert asked(arguments.kind, _assignments(arguments.set, "")) == settings
+    assert words[:3] == ["python", "-m", "dynat_core"]
+    assert command_line.main([*words[3:], "--no-wait"]) == 0
+    again = evaluations.evaluations(run.folder)[0]
+    assert again.settings == settings and again.state == "queued"
+    again.delete()
 
 
 def test_the_script_of_a_run_trains_the_same_again(run, taken, tmp_path):
@@ -338,3 +341,41 @@ def test_ladders_of_a_run_are_read_into_a_comparison(run, ladder):
     assert found.rungs is not None and list(found.rungs) == ["clean", "pgd-3", "pgd-5"]
     assert comparison.stands(found.rungs).sum() == ladder.result()["worst"]["correct"]
     assert compared.attack_seeds(run, found.epoch) == [(0, ladder.result()["worst"]["correct"], 30)]
+
+
+# ---------------------------------------------------------------------------------------------------- command line
+
+
+def test_export_and_report_write_what_they_name(run, ladder, tmp_path, monkeypatch, capsys):
+    from dynat_core.__main__ import main
+
+    monkeypatch.setenv("DYNAT_STORE", str(run.folder.parent))
+    folder, page = tmp_path / "out", tmp_path / "new" / "page.html"
+    for what in (f"{run.id}/{ladder.name}", str(ladder.folder)):  # the folder is what `evaluate` prints
+        assert main(["export", what, "--to", str(folder)]) == 0
+    named = {Path(line) for line in capsys.readouterr().out.split()}
+    assert named == {path for path in folder.rglob("*") if path.is_file()} and folder / "rungs.csv" in named
+    for what in (run.id, f"{run.id}/{ladder.name}"):
+        assert main(["report", what, "--to", str(page)]) == 0
+        assert page.read_bytes().startswith(b"<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["export", "nobody", "--to", "x"], "There is no run called nobody"),
+        (["export", "../etc/passwd", "--to", "x"], "There is no run called"),
+        (["report", "{run}/../../x", "--to", "x.html"], "There is no run called"),
+        (["report", "{run}/ladder-nothing", "--to", "x.html"], "has no evaluation called"),
+        (["report", "{run}", "{run}", "--to", "/proc/none/x.html"], "cannot be written"),
+        (["report", *["{run}"] * 7, "--to", "x.html"], "7 runs are too many to tell apart; compare 6 at most."),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(run, tmp_path, monkeypatch, capsys, words, says):
+    from dynat_core.__main__ import main
+
+    monkeypatch.setenv("DYNAT_STORE", str(run.folder.parent))
+    monkeypatch.chdir(tmp_path)
+    assert main([word.format(run=run.id) for word in words]) == 1
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
