@@ -1,0 +1,155 @@
+"""The check screen without a browser: states of a check, what may be accepted, runs that cannot be attacked here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from html import unescape
+from pathlib import Path
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from dynat_core import evaluations
+from dynat_core.analyst import Analyst
+from dynat_core.diagnosis import diagnose
+from dynat_core.evaluation_settings import Check, Curves, Ladder, Transfer
+from dynat_core.runs import RunStore
+from dynat_core.worker import run_job
+from tests.zoo import digits, perceptron
+from ui import store
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "checkpoints"
+ONE, OTHER = "demo-digits-standard", "demo-digits-unsecured"
+
+
+@pytest.fixture(autouse=True)
+def cold(monkeypatch):
+    """No helper process is started; what it is asked is noted."""
+    asked: list[str] = []
+    monkeypatch.setattr(Analyst, "warm", lambda analyst, after=0.0: None)
+    real = Analyst.ask
+
+    def ask(self, kind, request, **how):
+        if kind == "measurement":
+            asked.append(request["evaluation"])
+            from dynat_core.analyst import Answer
+
+            return Answer("working")
+        return real(self, kind, request, **how)
+
+    monkeypatch.setattr(Analyst, "ask", ask)
+    return asked
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    for name in (ONE, OTHER):
+        shutil.copytree(SHIPPED / name, tmp_path / name)
+        shutil.rmtree(tmp_path / name / "evaluations", ignore_errors=True)
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
+    store.look_again()
+    return tmp_path
+
+
+def opened(**query: str) -> AppTest:
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    test.query_params.clear()
+    for key, value in query.items():
+        test.query_params[key] = value
+    test.switch_page("pages/check.py").run()
+    assert not test.exception
+    return test
+
+
+def text(test: AppTest) -> str:
+    """Everything that is written on the screen."""
+    boxes = [*test.get("html"), *test.markdown, *test.caption, *test.info, *test.error]
+    return unescape("\n".join(str(getattr(box, "body", "") or getattr(box, "value", "")) for box in boxes))
+
+
+def measured(folder: Path, settings, run: str = ONE) -> evaluations.Evaluation:
+    evaluation = evaluations.create(folder / run, settings)
+    run_job(evaluation.folder, "cpu")
+    return evaluation
+
+
+def test_a_run_that_was_never_checked_says_what_a_check_would_tell(folder):
+    test = opened(run=ONE)
+    assert "Not yet checked" in text(test) and "PGD-20" in text(test)
+    assert [b.label for b in test.button if b.label == "Check now"]
+
+
+def test_a_finished_check_shows_its_lights_and_its_counts(folder):
+    check = measured(folder, Check(n=40, steps=5, restarts=2))
+    found = (check.result() or {})["verdict"]
+    said = text(opened(run=ONE))
+    for light in found["lights"]:
+        assert light["question"] in said and light["state"] in said
+    stuck = found["lights"][0]["images"]
+    assert any(b.label == f"Open these {len(stuck)} images" for b in opened(run=ONE).button)
+
+
+def test_what_is_known_and_accepted_is_asked_for_and_said(folder, cold):
+    check = measured(folder, Check(epoch=0, n=40, steps=4, restarts=1))
+    assert any(f["name"] == "better than chance" and not f["ok"] for f in (check.result() or {})["findings"])
+    test = opened(run=ONE)
+    assert "about chance" in text(test)
+    next(b for b in test.button if b.label == "I know; check again").click().run()
+    (again,) = [e for e in evaluations.evaluations(folder / ONE) if e.name != check.name]
+    assert again.settings.overridden == ("better than chance",) and again.name in cold
+    run_job(again.folder, "cpu")
+    assert "Overridden: better than chance" in text(opened(run=ONE))
+
+
+def test_pressing_check_now_asks_the_helper_and_shows_that_it_works(folder, cold):
+    test = opened(run=ONE)
+    next(b for b in test.button if b.label == "Check now").click().run()
+    (check,) = evaluations.evaluations(folder / ONE)
+    assert cold[0] == check.name and check.settings.n == 256
+    assert any(b.label == "Stop" for b in test.button)
+
+
+def test_a_check_that_failed_or_was_left_says_why_and_can_go_on(folder):
+    check = measured(folder, Check(n=20, images=(9999,)))
+    test = opened(run=ONE)
+    assert "has no test image 9999" in text(test) and any(b.label == "Go on" for b in test.button)
+    assert check.state == "failed"
+
+
+def test_every_kind_of_measurement_is_shown(folder):
+    measured(folder, Ladder(n=30, autoattack=False))
+    measured(folder, Curves(n=20))
+    measured(folder, Transfer(n=30, others=(OTHER,), steps=3))
+    said = text(opened(run=ONE))
+    assert "Worst case over all attacks" in said and "as it must" in said and "white-box" in said
+
+
+@pytest.mark.parametrize("query", [
+    {"run": "nobody"}, {"run": "../../etc/passwd"}, {"run": "<script>alert(1)</script>"}, {"check": "check-none"},
+])  # fmt: skip
+def test_a_query_for_what_is_not_there_is_a_sentence(folder, query):
+    said = text(opened(**query))
+    assert "run" not in query or "There is nothing to check" in said
+
+
+def test_a_saved_report_is_shown_and_not_attacked_again(folder):
+    x, y = digits(30)
+    report = diagnose(perceptron(1, True), x, y, eps=0.1, steps=5, restarts=2)
+    report.save(folder / "my-check", name="<b>Mine</b>")
+    store.look_again()
+    test = opened(run="my-check")
+    said = text(test)
+    assert report.verdict.sentence[:40] in said
+    assert not any(b.label == "Check now" for b in test.button)
+
+
+def test_damaged_results_hurt_nobody(folder):
+    check = measured(folder, Check(n=20, steps=4, restarts=1))
+    (check.folder / "result.json").write_text(json.dumps({"verdict": {}}))
+    test = opened(run=ONE)
+    assert any("result" in e.value or "error of its own" in e.value for e in test.error)
+    assert RunStore(folder).open(ONE).state == "finished"
