@@ -169,7 +169,7 @@ def open_evaluation(run_folder: Path, name: str) -> Evaluation:
     """The evaluation called `name` of a run. Raises RunError when there is none."""
     folder = run_folder / FOLDER / name
     if not _NAME.fullmatch(name) or folder.is_symlink() or not folder.is_dir():
-        raise RunError(f"{run_folder.name} has no evaluation called {ascii(name)[1:60]}.")
+        raise RunError(f"{run_folder.name} has no evaluation called {ascii(name)[1:-1][:60]}.")
     return Evaluation(folder)
 
 

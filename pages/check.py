@@ -18,6 +18,7 @@ from dynat_core.views import check as pictures
 from ui.add_model import form
 from ui.checks import BUSY, busy, drawn, of_kind, progress, push, remember, start_here, warm_up
 from ui.choose import DEMO_PAIR, empty_store, titles
+from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.link import Link, carry
 from ui.measured import measured_tabs
@@ -303,6 +304,7 @@ def after(run: Run, check: Evaluation, known: dict[str, Any]) -> None:
         drawn(pictures.endings(samples), f"endings-{check.name}")
     with right:
         actions(run, check, known, samples)
+        take_away_evaluation(run, check)
 
 
 def actions(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.DataFrame) -> None:

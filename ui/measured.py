@@ -17,6 +17,7 @@ from dynat_core.views import reviewer
 from dynat_core.views.words import percent
 from ui.checks import busy, drawn, of_kind, progress, start_job
 from ui.choose import titles
+from ui.exports import take_away_evaluation
 from ui.frame import live, teaching, view_only
 from ui.words import plain, share
 
@@ -54,6 +55,7 @@ def section(
         known = newest.result()
         if known is not None:
             result(newest, known)
+            take_away_evaluation(run, newest)
 
     shown()
     if view_only() or not (run.kept_epochs() or run.kind == "imported"):
