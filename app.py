@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dynat_core import views
+from dynat_core.bookkeeping import label
 from dynat_core.runs import Run
 from ui.cards import run_card, run_line
 from ui.choose import DEMO_TRIO
@@ -33,7 +34,8 @@ def main() -> None:
     ways_on()
     live_strip(SCREEN)
     stuck_cards(SCREEN)
-    everything([run for run in runs() if run not in demos and state_of(run) not in (*MOVING, *STUCK, "broken")])
+    settled = [run for run in runs() if run not in demos and state_of(run) not in (*MOVING, *STUCK, "broken")]
+    everything([run for run in settled if not label(run).archived])
 
 
 def slope_picture(shown: list[Run]) -> None:
@@ -82,7 +84,7 @@ def ways_on() -> None:
     """The buttons that start something."""
     ways = (
         ("Teach me: 10 min", "pages/learn.py", {"teach": "1"}),
-        ("Compare the two runs", "pages/epochs.py", {}),
+        ("Compare the two runs", "pages/compare.py", {}),
         ("Check my model", "pages/check.py", {}),
         ("Start a run", "pages/train.py", {}),
     )
@@ -107,8 +109,8 @@ def everything(others: list[Run]) -> None:
                     st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
                 if st.button("Clone and edit", key=f"clone-{run.id}"):
                     st.switch_page("pages/train.py", query_params=carry(clone=run.id))
-    if len(others) > LISTED:
-        st.caption(f"{len(others) - LISTED} older runs: the list on the screen Epochs has all of them.")
+    more = f", {len(others) - LISTED} older ones among them" if len(others) > LISTED else ""
+    st.page_link("pages/runs.py", label=f"All runs{more}: find, name, tag, archive, delete")
 
 
 def nothing_yet() -> None:

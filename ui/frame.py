@@ -32,6 +32,7 @@ MENU = {
 }
 MORE = {
     "pages/train.py": "Train",
+    "pages/runs.py": "All runs",
     "pages/compare.py": "Compare",
     "pages/paper.py": "Paper",
     "pages/inner_optimizer.py": "Inner optimiser",

@@ -1,0 +1,316 @@
+"""The list of all runs: find them, name them, tag them, put them aside, delete them and bring them back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from dynat_core import bookkeeping
+from dynat_core.errors import DynatError
+from dynat_core.runs import Run
+from ui.choose import empty_store
+from ui.frame import exists, page, screen_of
+from ui.link import Link, carry
+from ui.run_list import ORDERS, Row, Wish, asked, rows, table
+from ui.store import look_again, runs, store
+from ui.words import plain
+
+SCREEN = screen_of("All runs")
+HEIGHT = 360
+TABLE = f"{SCREEN}.table"
+Step = tuple[Callable[[], object], Callable[[], object] | None]  # an action and the way back, None where there is none
+
+
+@dataclass
+class Done:
+    """What the last action did, what went wrong with it, and how to take it back. It stays until the next one."""
+
+    said: str = ""
+    problems: list[str] = field(default_factory=list)
+    undo: list[Callable[[], object]] = field(default_factory=list)
+
+
+def main() -> None:
+    """Ask, load, draw."""
+    every = rows(runs())
+    if not every and not bookkeeping.deleted(store()):
+        empty_store()
+    wish = ask(every)
+    last_action()
+    found = asked(every, wish)
+    chosen = choose(found)
+    count(found, every, wish)
+    if chosen:
+        act(chosen)
+    trash()
+
+
+# ---------------------------------------------------------------------------------------------------------- asking
+
+
+def ask(every: Sequence[Row]) -> Wish:
+    """The filters and the order, all of them in the query string."""
+    find, state, strategy, data, tag, order, archived = st.columns(
+        [2.3, 1.2, 1.2, 1.2, 1.2, 1.5, 1.3], gap="small", vertical_alignment="bottom"
+    )
+    with find:
+        text = typed("find", "Find", "title, id, tag or note")
+    with state:
+        a_state = one_of("state", "State", [row.state for row in every])
+    with strategy:
+        a_strategy = one_of("strategy", "Strategy", [row.strategy for row in every])
+    with data:
+        a_set = one_of("data", "Data", [row.data for row in every])
+    with tag:
+        a_tag = one_of("tag", "Tag", [one for row in every for one in row.label.tags])
+    with order:
+        by = one_of("by", "Order", list(ORDERS), any_of=False, words=ORDERS)
+    with archived:
+        too = switched("archived", "archived too")
+    return Wish(text, a_state, a_strategy, a_set, a_tag, too, by)
+
+
+def linked(name: str) -> Link:
+    """A value of this screen, as the query string has it now."""
+    link = Link(SCREEN, name)
+    link.arrived()
+    return link
+
+
+def typed(name: str, label: str, hint: str) -> str:
+    """A text to search for."""
+    link, key = linked(name), f"{SCREEN}.{name}"
+    st.session_state[key] = (link.value or "")[:200]
+    st.text_input(label, key=key, placeholder=hint, on_change=lambda: link.write(st.session_state[key].strip() or None))
+    return st.session_state[key]
+
+
+def one_of(
+    name: str, label: str, there: list[str], any_of: bool = True, words: dict[str, str] | None = None
+) -> str:  # fmt: skip
+    """One of the values that are there, with how many runs have it; or any."""
+    link, key = linked(name), f"{SCREEN}.{name}"
+    options = ["", *sorted({value for value in there if value})] if any_of else there
+    st.session_state[key] = link.value if link.value in options else options[0]
+
+    def said(value: str) -> str:
+        return words[value] if words else f"{value} ({there.count(value)})" if value else "any"
+
+    st.selectbox(
+        label, options, format_func=said, key=key,
+        on_change=lambda: link.write(None if st.session_state[key] == options[0] else st.session_state[key]),
+    )  # fmt: skip
+    return st.session_state[key]
+
+
+def switched(name: str, label: str) -> bool:
+    """A toggle that is off unless the link says 1."""
+    link, key = linked(name), f"{SCREEN}.{name}"
+    st.session_state[key] = link.value == "1"
+    st.toggle(label, key=key, on_change=lambda: link.write("1" if st.session_state[key] else None))
+    return st.session_state[key]
+
+
+def choose(found: list[Row]) -> list[Row]:
+    """The table; what is ticked in it is chosen."""
+    if not found:
+        st.info("No run is like that: change the filters above, or look among the archived ones.")
+        return []
+    shown = table(found)
+    times = st.session_state.setdefault(f"{SCREEN}.times", 0)  # an action unticks everything
+    key = f"{TABLE}.{times}.{hash(tuple(row.run.id for row in found)) & 0xFFFFFFFF}"
+    wide = {"title": 230, "state": 84, "strategy": 92, "data": 84, "epoch": 74, "clean %": 66, "robust %": 72,
+            "95 % interval": 100, "images": 64, "attack": 190, "note": 200, "tags": 120, "id": 240}  # fmt: skip
+    config: dict[str, Any] = {name: st.column_config.Column(width=width) for name, width in wide.items()}
+    for name in ("clean %", "robust %"):
+        config[name] = st.column_config.NumberColumn(width=wide[name], format="%.1f")
+    config["made"] = st.column_config.DatetimeColumn(format="distance", width=100)
+    event = st.dataframe(
+        shown, key=key, on_select="rerun", selection_mode="multi-row", hide_index=True, height=HEIGHT, row_height=29,
+        column_config=config, placeholder="–",
+    )  # fmt: skip
+    return [found[k] for k in event["selection"]["rows"] if k < len(found)]
+
+
+def count(found: Sequence[Row], every: Sequence[Row], wish: Wish) -> None:
+    """How many are shown, and how to choose among them."""
+    hidden = 0 if wish.archived else sum(row.label.archived for row in every)
+    words = f"{len(found):,} of {len(every):,} runs" + (f", {hidden} archived" if hidden else "")
+    how = "Tick rows to name, tag, archive or delete them; by keyboard: arrow keys, then Shift+Space."
+    caution = "Robust under the attack beside it, 95 % intervals (Wilson); whether it may be believed: Check a model."
+    st.caption(f"{words}. {how} {caution}")
+
+
+# ---------------------------------------------------------------------------------------------------------- actions
+
+
+def act(chosen: list[Row]) -> None:
+    """What can be done with the chosen runs."""
+    with st.container(border=True, key="act"):
+        if len(chosen) == 1:
+            edit(chosen[0])
+        else:
+            st.markdown(f"**{len(chosen)} runs chosen**")
+            with st.form("tags-of-many", border=False):
+                text, button = st.columns([4, 1], vertical_alignment="bottom")
+                tags = text.text_input("Add tags", placeholder="several with commas between them")
+                if button.form_submit_button("Add tags"):
+                    add_tags(chosen, tags)
+                    st.rerun()
+        with st.container(horizontal=True, gap="small"):
+            ways(chosen)
+            away = [row for row in chosen if not row.label.archived]
+            if away:
+                st.button("Archive", on_click=archive, args=(away, True), key="archive")
+            if len(away) < len(chosen):
+                back = [row for row in chosen if row.label.archived]
+                st.button("Bring back from the archive", on_click=archive, args=(back, False), key="unarchive")
+            st.button("Delete", on_click=delete, args=(chosen,), key="delete", icon=":material/delete:")
+
+
+def ways(chosen: list[Row]) -> None:
+    """Buttons to the screens that show these runs."""
+    ids = [row.run.id for row in chosen if row.state != "broken"]
+    places = [("Epochs", "pages/epochs.py", 4)]
+    places += [("Trajectory", "pages/trajectory.py", 2)]
+    places += [("Compare", "pages/compare.py", 6)] if len(ids) > 1 else []
+    for words, path, most in places:
+        if ids and exists(path) and st.button(words, key=f"way-{words}"):
+            st.switch_page(path, query_params=carry(run=ids[:most]))
+    if len(ids) == 1 and chosen[0].run.config.trains_here and st.button("Clone and edit", key="way-clone"):
+        st.switch_page("pages/train.py", query_params=carry(clone=ids[0]))
+
+
+def edit(row: Row) -> None:
+    """Title, tags and note of one run."""
+    run, old = row.run, row.label
+    usual = run.id if row.state == "broken" else run.config.title()
+    with st.form(f"edit-{run.id}", border=False):
+        title, tags, button = st.columns([3, 3, 1], vertical_alignment="bottom")
+        new_title = title.text_input("Title", old.title or "", placeholder=usual, max_chars=bookkeeping.TITLE)
+        new_tags = tags.text_input("Tags", ", ".join(old.tags), placeholder="several with commas between them")
+        note = st.text_area("Note", old.note, height=68, max_chars=bookkeeping.NOTE)
+        if button.form_submit_button("Save", type="primary"):
+            wanted = [part.strip() for part in new_tags.split(",") if part.strip()]
+
+            def save() -> None:
+                bookkeeping.rename(run, new_title)
+                bookkeeping.tag(run, wanted, remove=[one for one in old.tags if one not in wanted])
+                bookkeeping.note(run, note)
+
+            finish(f"{run.id} is saved.", [(save, lambda: restore_label(run, old))])
+            st.rerun()
+
+
+def restore_label(run: Run, old: bookkeeping.Label) -> None:
+    """Write a label as it was."""
+    run.set_label(title=old.title, tags=list(old.tags), note=old.note, archived=old.archived)
+
+
+def add_tags(chosen: list[Row], text: str) -> None:
+    """Give all of them the tags of a text."""
+    tags = [part.strip() for part in text.split(",") if part.strip()]
+
+    def step(row: Row) -> Step:
+        return lambda: bookkeeping.tag(row.run, tags), lambda: restore_label(row.run, row.label)
+
+    if tags:
+        finish(f"{_many(len(chosen))} tagged {', '.join(tags)}.", [step(row) for row in chosen])
+
+
+def archive(chosen: list[Row], away: bool) -> None:
+    """Take them off the lists, or put them back."""
+
+    def step(run: Run) -> Step:
+        return lambda: bookkeeping.archive(run, away), lambda: bookkeeping.archive(run, not away)
+
+    said = "archived" if away else "back on the lists"
+    finish(f"{_many(len(chosen))} {said}.", [step(row.run) for row in chosen])
+
+
+def delete(chosen: list[Row]) -> None:
+    """Move them into the trash."""
+
+    def step(run: Run) -> Step:
+        names: list[str] = []
+        return lambda: names.append(bookkeeping.delete(run)), lambda: bookkeeping.restore(store(), names[0])
+
+    finish(f"{_many(len(chosen))} deleted.", [step(row.run) for row in chosen])
+
+
+def finish(said: str, steps: Sequence[Step]) -> None:
+    """Do (action, way back) one by one; what one of them refuses is said, and the others are done."""
+    done = Done()
+    for action, back in steps:
+        try:
+            action()
+        except DynatError as error:
+            done.problems.append(str(error))
+            continue
+        done.said = said
+        if back is not None:
+            done.undo.append(back)
+    if done.problems and done.said:
+        done.said = f"{said} {len(done.problems)} of {len(steps)} not, see above."
+    st.session_state[f"{SCREEN}.done"] = done
+    st.session_state[f"{SCREEN}.times"] = st.session_state.get(f"{SCREEN}.times", 0) + 1
+    look_again()
+
+
+def last_action() -> None:
+    """What was done last, and [Undo]."""
+    done: Done | None = st.session_state.get(f"{SCREEN}.done")
+    if done is None:
+        return
+    for problem in done.problems:
+        st.error(plain(problem))
+    if done.said:
+        with st.container(key="undo", horizontal=True, vertical_alignment="center", gap="small", border=True):
+            st.markdown(plain(done.said))
+            if done.undo:
+                st.button("Undo", on_click=undo, args=(done,), key="undo-button", icon=":material/undo:")
+
+
+def undo(done: Done) -> None:
+    """Take the last action back."""
+    finish("Taken back.", [(back, None) for back in reversed(done.undo)])
+
+
+def _many(n: int) -> str:
+    return "1 run" if n == 1 else f"{n} runs"
+
+
+# ------------------------------------------------------------------------------------------------------------ trash
+
+
+def trash() -> None:
+    """What was deleted, each with [Restore], and a way to remove what is old for good."""
+    found = bookkeeping.deleted(store())
+    if not found:
+        return
+    with st.expander(f"Deleted runs ({len(found)})", icon=":material/delete:"):
+        for entry in found[:20]:
+            with st.container(key=f"gone-{entry.name}", horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(plain(f"{entry.title}, {entry.id}, deleted {entry.since:%-d %b %Y %H:%M} UTC"))
+                st.button("Restore", key=f"restore-{entry.name}", on_click=bring_back, args=(entry.name,))
+        if len(found) > 20:
+            st.caption(f'{len(found) - 20} more: "python -m dynat_core restore" lists all.')
+        words = f"Remove for good what was deleted more than {bookkeeping.DAYS} days ago"
+        st.button(words, on_click=empty, key="empty")
+
+
+def bring_back(name: str) -> None:
+    """Put one back out of the trash."""
+    finish("1 run is back.", [(lambda: bookkeeping.restore(store(), name), None)])
+
+
+def empty() -> None:
+    """Remove what is old for good; there is no way back from this one."""
+    finish("The trash is emptied of what is old.", [(lambda: bookkeeping.empty(store()), None)])
+
+
+with page("All runs", "Which runs are there, and what became of them?"):
+    main()
