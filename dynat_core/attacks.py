@@ -119,7 +119,7 @@ def value_and_grad(model: nn.Module, loss: Loss, z: Tensor, y: Tensor) -> tuple[
     return logits.detach(), value.detach(), grad
 
 
-class _Outcome:
+class Outcome:
     """What is known about every sample of the batch, also of those that have left it."""
 
     def __init__(self, z: Tensor, y: Tensor, keep_path: bool, keep_best: bool) -> None:
@@ -206,7 +206,7 @@ def ascend(
     used all steps, one more each; or an (n,) mask of the samples for which it is. Source: Wang et al. 2019, Algorithm
     1, lines 6 to 10.
     """
-    outcome = _Outcome(z, y, keep_path, keep_best)
+    outcome = Outcome(z, y, keep_path, keep_best)
     climbing = torch.arange(len(z), device=z.device)
     here, labels, start = ball, y, z
     for step in range(steps + 1):

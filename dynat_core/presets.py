@@ -6,11 +6,13 @@ import difflib
 from collections.abc import Callable
 
 from dynat_core.config import (
+    L2L,
     Cifar10,
     Cifar10CNN,
     Digits,
     DigitsCNN,
     Dynamic,
+    EntropySgd,
     Linf,
     Mnist,
     MnistCNN,
@@ -19,6 +21,7 @@ from dynat_core.config import (
     Sgd,
     Standard,
     Strategy,
+    Trades,
     Unsecured,
     WideResNet,
 )
@@ -48,6 +51,25 @@ def _demo_digits(strategy: Strategy, eps: float, name: str) -> RunConfig:
 def quick() -> RunConfig:
     """Dynamic training on the 8x8 digits, 5 epochs: a few seconds on any machine."""
     return _digits(Dynamic(c_max=0.1, T_control=4), 0.15, epochs=5)
+
+
+def digits_trades() -> RunConfig:
+    """TRADES on the digits at eps .15, beta 6: about a minute."""
+    return _digits(Trades(beta=6.0), 0.15, epochs=30)
+
+
+def digits_l2l() -> RunConfig:
+    """L2L on the digits at eps .15: the attack is learnt along; a few minutes."""
+    return _digits(L2L(), 0.15, epochs=30)
+
+
+def digits_entropy() -> RunConfig:
+    """Standard training on the digits at eps .15 with EntropySGD, 6 batches to a step of the weights: about a minute."""
+    plain = _digits(Standard(), 0.15, epochs=30)
+    walk = EntropySgd(
+        lr=0.7, walk=6, walk_lr=0.05, memory=0.5, momentum=0.5, batch=64, milestones=plain.optimizer.milestones
+    )
+    return RunConfig.build(plain.model_dump() | {"optimizer": walk.model_dump()})
 
 
 def demo_digits_unsecured() -> RunConfig:
@@ -160,6 +182,9 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     recipe.__name__.replace("_", "-"): recipe
     for recipe in (
         quick,
+        digits_trades,
+        digits_l2l,
+        digits_entropy,
         demo_digits_dynamic,
         demo_digits_standard,
         demo_digits_unsecured,

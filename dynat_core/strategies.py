@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dynat_core import config
 from dynat_core.attacks import Attacked, cross_entropy, pgd
 from dynat_core.fosc import Stop, stop_below
+from dynat_core.l2l import L2L
 from dynat_core.strategy import Moment, Strategy
 from dynat_core.trades import Trades
 
@@ -81,6 +82,7 @@ STRATEGIES: dict[str, type[Strategy[Any]]] = {
     "standard": Standard,
     "dynamic": Dynamic,
     "trades": Trades,
+    "l2l": L2L,
 }
 
 

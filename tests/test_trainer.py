@@ -63,7 +63,7 @@ def same(a: EpochDone, b: EpochDone) -> bool:
     )
 
 
-@pytest.mark.parametrize("strategy", ["unsecured", "standard", "dynamic", "trades"])
+@pytest.mark.parametrize("strategy", ["unsecured", "standard", "dynamic", "trades", "l2l"])
 def test_training_repeats_itself_bit_for_bit(strategy):
     config = small(**{"strategy.name": strategy})
     assert all(same(a, b) for a, b in zip(epochs(config), epochs(config), strict=True))
@@ -92,6 +92,7 @@ def test_recording_less_or_more_never_changes_the_training():
         {"strategy.name": "standard"},
         {"recording.final_gradients": 20},
         {"strategy.name": "trades"},
+        {"strategy.name": "l2l", "strategy.steps": 3},
         {"optimizer.name": "entropy-sgd", "optimizer.walk": 3},
     ],
 )
