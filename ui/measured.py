@@ -98,12 +98,13 @@ def _ladder_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
         )
         rows = [
             {
-                "attack": rung["words"],
+                "attack": pictures.SHORT.get(rung["name"], rung["name"]),
                 "right": percent(rung["accuracy"], 1),
                 "95 %": f"{100 * rung['low']:.1f} to {100 * rung['high']:.1f}",
-                "broke": rung["broke"],
+                "broke first": sum(rung["broke"]) if isinstance(rung["broke"], list) else rung["broke"],
                 "gradients": round(rung["gradients"]),
-                "s": round(rung["seconds"], 1),
+                "seconds": round(rung["seconds"], 1),
+                "what it is": rung["words"],
             }
             for rung in result["rungs"]
         ]
