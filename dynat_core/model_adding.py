@@ -159,7 +159,7 @@ def _weights(
     ways = {
         f"{match.architecture} {normalisation}": (match, normalisation)
         for match in fits
-        for normalisation in _normalisations(wish, found, channels)
+        for normalisation in _normalisations(wish, found, settings)
     }
     x, y = _some(settings, dataset)
     trial = _tried(lambda way: found.network(*ways[way]), x, y, list(ways))
@@ -174,20 +174,27 @@ def _program(found: Inspected, settings: Data, wish: Wish, say: Say) -> tuple[di
     if wish.architecture:
         raise ConfigError("The file is a whole program and needs no --architecture; leave that out.")
     say("  It is a program: it runs with your rights, now and at every measurement. Add only files that you trust.")
-    names = _normalisations(wish, found, settings.shape[0])
+    names = _normalisations(wish, found, settings)
     trial = _program_tried(found, settings, names)
     _tell(trial, {name: normalisation_words(name) for name in names}, settings, say)
     choice = {"program": found.program, "normalisation": trial.tried[0].name}
     return choice, {"weights/0000.program": found.path.read_bytes()}
 
 
-def _normalisations(wish: Wish, found: Inspected, channels: int) -> list[str]:
-    """Those worth a try: the one asked for, the file's own, or all there are."""
-    given = wish.normalisation or found.normalisation
+def _normalisations(wish: Wish, found: Inspected, settings: Data) -> list[str]:
+    """Those worth a try, likelier ones first: the one asked for, the file's own, or all there are."""
+    given, channels = wish.normalisation or found.normalisation, settings.shape[0]
     if not given:
-        return models.normalisations(channels)
+        return sorted(models.normalisations(channels), key=lambda name: _unlikely(name, settings))
     models.statistics(given, channels)
     return [given]
+
+
+def _unlikely(name: str, settings: Data) -> int:
+    """0 for what is done most often with such images."""
+    if name in ("none", settings.name):
+        return int(name != "none")
+    return 2 + (not name.startswith(settings.name))
 
 
 def _tried(factory: Callable[[str], nn.Module], x: Tensor, y: Tensor, names: Sequence[str]) -> Trial:
@@ -209,7 +216,8 @@ def _tell(trial: Trial, words: dict[str, str], settings: Data, say: Say) -> None
     for other in others[:3]:
         say(f"  against {100 * other.accuracy:.1f} % of {other.n}: {words[other.name]}")
     if others and others[0].n == best.n and best.accuracy - others[0].accuracy < 0.01:
-        say("  These are too close to tell apart: if you know which it was, say so (--architecture, --normalisation).")
+        say("  These are too close to tell apart, so the most usual one is taken: if you know it, say it "
+            "(--architecture, --normalisation).")  # fmt: skip
     if trial.order is not None:
         names = dict(enumerate(settings.classes))
         say(f"  labels in another order: {trial.order.words(names)}; in that order "
