@@ -41,14 +41,15 @@ def conventions(
     That is the earliest of `names` that is not clearly worse than the one with most images right, so give the likelier
     ones first: on the same images a difference counts when it is above twice its own standard deviation. The others
     follow by their accuracy. x: (n, C, H, W) in [0, 1], in an order that does not depend on the class. y: (n,). Those
-    clearly behind after the first 64 images see no more of them, and nobody does after `patience` seconds. What a
-    network raises goes through.
+    clearly behind after the first 64 images see no more of them, and nobody does after `patience` seconds, in which a
+    large network sees fewer than 64 at first. What a network raises goes through.
     """
     began = time.monotonic()
     models = {name: factory(name) for name in names}
-    right = {name: _right(model, x[:_FIRST], y[:_FIRST]) for name, model in models.items()}
+    first = _affordable(models[names[0]], x, patience / 2 / len(names))
+    right = {name: _right(model, x[:first], y[:first]) for name, model in models.items()}
     near = _not_behind(right, names, at_least=0.1)
-    for start in range(_FIRST, len(y), _BATCH):
+    for start in range(first, len(y), _BATCH):
         if time.monotonic() - began > patience:
             break
         part = slice(start, start + _BATCH)
@@ -56,6 +57,15 @@ def conventions(
     chosen = _not_behind(right, near)[0]
     found = [Tried(name, int(r.sum()), len(r)) for name, r in right.items()]
     return sorted(found, key=lambda t: (t.name != chosen, t.name not in near, -t.accuracy, names.index(t.name)))
+
+
+def _affordable(model: nn.Module, x: Tensor, seconds: float) -> int:
+    """How many images to begin with: at most 64, at least 16, and not more than take `seconds`."""
+    predictions(model, x[:1])  # what is only done once is no part of what an image takes
+    began = time.monotonic()
+    predictions(model, x[:8])
+    each = (time.monotonic() - began) / len(x[:8])
+    return int(min(_FIRST, max(16, seconds / max(each, 1e-9))))
 
 
 def _not_behind(right: Mapping[str, Tensor], names: list[str], at_least: float = 0.0) -> list[str]:

@@ -161,8 +161,15 @@ def _weights(
         for match in fits
         for normalisation in _normalisations(wish, found, settings)
     }
+    nets = {match.architecture: found.network(match, "none")[1] for match in fits}
+
+    def fed(way: str) -> nn.Module:
+        """The one network of an architecture behind different fronts."""
+        match, normalisation = ways[way]
+        return nn.Sequential(models.front(normalisation, channels), nets[match.architecture])
+
     x, y = _some(settings, dataset)
-    trial = _tried(lambda way: found.network(*ways[way]), x, y, list(ways))
+    trial = _tried(fed, x, y, list(ways))
     match, normalisation = ways[trial.tried[0].name]
     _tell(trial, {way: f"{m.architecture}, {normalisation_words(n)}" for way, (m, n) in ways.items()}, settings, say)
     choice = {"architecture": match.architecture, "normalisation": normalisation}

@@ -70,11 +70,12 @@ class Inspected:
         counters = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith("num_batches_tracked")}
         return {**counters, **{f"1.{name}": self.tensors[ours] for name, ours in match.names.items()}}
 
-    def network(self, match: Match, normalisation: str) -> nn.Module:
+    def network(self, match: Match, normalisation: str) -> nn.Sequential:
         """The network in eval mode with these weights, behind a normalisation. Raises ConfigError."""
         net = models.imported(match.architecture, normalisation, match.channels, match.classes)
         net.load_state_dict(self.state(match))
-        return net.eval().requires_grad_(False)
+        net.eval().requires_grad_(False)
+        return net
 
     def to_bytes(self, match: Match) -> bytes:
         """The safetensors file of a run folder."""
@@ -189,8 +190,7 @@ def load_program(path: Path | str, kind: str, normalisation: str = "none", chann
     The file is a program and runs with the rights of this process: only job and helper processes call this, and only
     for a file that somebody gave by its path. Raises ModelFileError.
     """
-    known = models.statistics(normalisation, channels)
-    front = nn.Identity() if known is None else models.Normalise(*known)
+    front = models.front(normalisation, channels)
     try:
         if kind == "torchscript":
             program: nn.Module = torch.jit.load(str(path), map_location="cpu").eval()

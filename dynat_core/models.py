@@ -210,6 +210,12 @@ def statistics(name: str, channels: int) -> Statistics | None:
     return known
 
 
+def front(name: str, channels: int) -> nn.Module:
+    """What stands before a network that was trained with this normalisation. Raises ConfigError."""
+    known = statistics(name, channels)
+    return nn.Identity() if known is None else Normalise(*known)
+
+
 def imported(architecture: str, normalisation: str, channels: int, classes: int) -> nn.Sequential:
     """The registered network behind its normalisation, so that eps means pixels. Raises ConfigError.
 
@@ -218,9 +224,7 @@ def imported(architecture: str, normalisation: str, channels: int, classes: int)
     if architecture not in ARCHITECTURES:
         raise ConfigError(f"There is no architecture called {architecture[:40]!r}; "
                           '"python -m dynat_core model architectures" lists them.')  # fmt: skip
-    known = statistics(normalisation, channels)
-    front = nn.Identity() if known is None else Normalise(*known)
-    return nn.Sequential(front, ARCHITECTURES[architecture](channels, classes))
+    return nn.Sequential(front(normalisation, channels), ARCHITECTURES[architecture](channels, classes))
 
 
 # -------------------------------------------------------------------------------------------------------- by name
