@@ -15,6 +15,7 @@ from dynat_core import evaluations
 from dynat_core.analyst import Analyst
 from dynat_core.diagnosis import diagnose
 from dynat_core.evaluation_settings import Check, Curves, Ladder, Transfer
+from dynat_core.own_training import log_run
 from dynat_core.runs import RunStore
 from dynat_core.worker import run_job
 from tests.zoo import digits, perceptron
@@ -55,12 +56,12 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def opened(**query: str) -> AppTest:
+def opened(page: str = "pages/check.py", **query: str) -> AppTest:
     test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     test.query_params.clear()
     for key, value in query.items():
         test.query_params[key] = value
-    test.switch_page("pages/check.py").run()
+    (test.switch_page(page) if page != "app.py" else test).run()
     assert not test.exception
     return test
 
@@ -145,6 +146,20 @@ def test_a_saved_report_is_shown_and_not_attacked_again(folder):
     said = text(test)
     assert report.verdict.sentence[:40] in said
     assert not any(b.label == "Check now" for b in test.button)
+    path = opened("pages/trajectory.py", run="my-check")
+    assert not path.error
+    assert RunStore(folder).open("my-check").paths() is not None
+
+
+def test_ones_own_training_opens_on_every_screen(folder):
+    with log_run(folder / "mine", eps=0.1, steps=3, name="Mine") as run:
+        for epoch in range(2):
+            run.epoch(epoch, perceptron(1, True), *digits(20))
+    store.look_again()
+    for page in ("app.py", "pages/epochs.py", "pages/trajectory.py", "pages/check.py"):
+        test = opened(page, run="mine")
+        assert not [e.value for e in test.error if "nothing to check" not in e.value]
+    assert "mine" not in [run.id for run in RunStore(folder).list() if run.state == "interrupted"]
 
 
 def test_damaged_results_hurt_nobody(folder):

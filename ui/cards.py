@@ -92,21 +92,32 @@ def run_card(run: Run) -> str:
     if found is None:
         return f'<div class="dynat-card">{head}<p>{escape(config.summary())}: nothing recorded yet.</p></div>'
     cost = gradients_per_image(past, config)
-    chosen = "best on held-out images" if which == "best" and run.result() else "the last one"
     norm = NORM_WORDS[config.threat.norm]
     facts = (
-        f"Epoch {found['epoch']} of {config.epochs}, {chosen}; {found['n']:,} test images, 95 % intervals, "
-        f"one seed ({config.seed}); {norm} eps {describe_eps(config.threat.eps)}"
+        f"{_which_epoch(run, found['epoch'], which)}; {found['n']:,} test images, 95 % intervals; "
+        f"{norm} eps {describe_eps(config.threat.eps)}"
     )
     numbers = _reached("clean", found["clean"], found["n"], "without an attack")
     numbers += _reached(f"PGD-{config.recording.steps}", found["robust"], found["n"], config.attack_words())
-    spent, _, of = (cost or "0 no attack").partition(" ")
-    numbers += f'<div title="{_COST}"><span>gradients</span><b>{spent}</b> <small>{of}</small></div>'
+    if config.trains_here:
+        spent, _, of = (cost or "0 no attack").partition(" ")
+        numbers += f'<div title="{_COST}"><span>gradients</span><b>{spent}</b> <small>{of}</small></div>'
     return (
         f'<div class="dynat-card">{head}<div class="dynat-reached">{numbers}</div>{_courses(past, strategy)}'
         f'<p class="dynat-facts">{escape(facts)}</p>'
         f'<p class="dynat-verdict">Verdict on the attack: <b>{escape(verdict_words(run, found["epoch"]))}</b></p></div>'
     )
+
+
+def _which_epoch(run: Run, epoch: int, which: str) -> str:
+    """Which epoch a card speaks of, and of how many seeds; a network from elsewhere has no seed that is known here."""
+    config = run.config
+    if run.kind == "imported":
+        return "As it was brought in"
+    if run.kind == "external":
+        return f"Epoch {epoch}, the last one recorded"
+    chosen = "best on held-out images" if which == "best" and run.result() else "the last one"
+    return f"Epoch {epoch} of {config.epochs}, {chosen}, one seed ({config.seed})"
 
 
 def _reached(name: str, accuracy: float, n: int, hint: str) -> str:

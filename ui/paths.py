@@ -49,8 +49,13 @@ class Attack:
 
 
 def recorded_attack(run: Run) -> Attack:
-    """The attack whose paths the run records."""
-    return Attack(run.config.recording.path_steps, run.config.recording.alpha)
+    """The attack whose paths the run records; a saved report climbed another loss than a training run."""
+    found = run.paths()
+    told = found[1]["settings"] if found else {}
+    loss, start = str(told.get("loss", "ce")), str(told.get("start", "random"))
+    known = loss in LOSSES and start in STARTS
+    recording = run.config.recording
+    return Attack(recording.path_steps, recording.alpha, *((loss, start) if known else ()))
 
 
 def read_attack(text: str | None, run: Run) -> Attack:

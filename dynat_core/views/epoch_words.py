@@ -41,7 +41,8 @@ def sentences(runs: Sequence[EpochRun], histories: Sequence[NamedHistory], split
 def _train_words(run: EpochRun) -> list[str]:
     name, steps = run.series.name, run.steps
     if not steps:
-        return [f"{name} trains on clean images, without an attack."] * len(run.history.epochs)
+        how = "trains on clean images, without an attack" if run.config.trains_here else "was trained elsewhere"
+        return [f"{name} {how}."] * len(run.history.epochs)
     after_one = run.history.column("train/stopped_after_one")
     counted = run.counts("train/steps")
     spent = gradients(counted.counts, steps) if counted else run.history.column("train/gradients")
