@@ -59,6 +59,7 @@ def page(title: str, question: str) -> Iterator[None]:
     with guarded():
         _menu()
         st.html(f'<p class="dynat-question">{question}</p>')
+    with guarded():  # of its own: a menu that fails leaves a screen
         yield
 
 
