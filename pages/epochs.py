@@ -30,7 +30,8 @@ def main() -> None:
     with choosing:
         runs = choose_runs(SCREEN)
     with images:
-        split = choice(SCREEN, "split", "Images", SPLITS, label_visibility="collapsed", width="stretch")
+        splits = splits_of(runs)
+        split = choice(SCREEN, "split", "Images", splits, label_visibility="collapsed", width="stretch")
     for run in runs:
         interrupted_banner(SCREEN, run)
     cursor = Cursor(SCREEN, "epoch")
@@ -47,6 +48,14 @@ def main() -> None:
     if not teaching():
         for run in runs:
             about_run(run)
+
+
+def splits_of(runs: list[Run]) -> dict[str, str]:
+    """The images there are to look at: a network from elsewhere has no training images here."""
+    splits = SPLITS if any(run.config.trains_here for run in runs) else {"test": SPLITS["test"]}
+    if st.session_state.get(f"{SCREEN}.split") not in splits:
+        st.session_state.pop(f"{SCREEN}.split", None)
+    return splits
 
 
 def scrub(runs: list[Run], split: str, cursor: Cursor, form: Switched, kind: Switched) -> None:

@@ -176,18 +176,29 @@ def _brush(
     )
     st.html(f'<div class="dynat-bars" role="img" aria-label="histogram of {WORDS[measure]}">{bars}</div>')
     options = sorted({*ends, low, high})
-    key = f"trajectory.range.{measure}.{hash(tuple(options)) & 0xFFFFFFFF}"
-    st.session_state[key] = (low, high)
+    key, first = _steady(f"trajectory.range.{measure}.{hash(tuple(options)) & 0xFFFFFFFF}", (low, high))
 
     def changed() -> None:
-        first, last = st.session_state[key]
-        turn(lens.kept(Pick(measure, None if first == ends[0] else first, None if last == ends[-1] else last)))
+        start, stop = st.session_state[key]
+        turn(lens.kept(Pick(measure, None if start == ends[0] else start, None if stop == ends[-1] else stop)))
 
     st.select_slider(
-        f"range of {WORDS[measure]}", options, format_func=end, key=key, on_change=changed, label_visibility="collapsed"
-    )
+        f"range of {WORDS[measure]}", options, first, format_func=end, key=key, on_change=changed,
+        label_visibility="collapsed",
+    )  # fmt: skip
     unit = f" ({UNITS[measure]})" if measure in UNITS else ""
     st.caption(f"{WORDS[measure]}{unit} at the end, {len(finite):,} images")
+
+
+def _steady(name: str, shown: tuple[float, float]) -> tuple[str, tuple[float, float]]:
+    """(key, first value) of a range slider that shows `shown`. It stays the same one, with the focus, while a person
+    moves it, and is another one once something else has changed the range: Streamlit lets nobody set a range."""
+    known = st.session_state.setdefault(f"{name}.first", [0, shown])
+    key = f"{name}.{known[0]}"
+    if tuple(st.session_state.get(key, known[1])) != shown:
+        known[:] = [known[0] + 1, shown]
+        key = f"{name}.{known[0]}"
+    return key, known[1]
 
 
 def _count(rows: pd.DataFrame, table: pd.DataFrame, lens: Lens, turn: Callable[[Lens], None]) -> None:

@@ -1,0 +1,288 @@
+"""The list of runs, and how the other screens open on networks that were not trained here; without a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from running import tiny, write_run
+from synthetic import trajectory
+
+from dynat_core import bookkeeping
+from dynat_core.analyst import Analyst
+from dynat_core.config import Custom, Elsewhere, Imported, Linf, OwnData, Recording, RunConfig
+from dynat_core.histograms import count
+from dynat_core.jobs import Job
+from dynat_core.presets import preset
+from dynat_core.run import Run
+from dynat_core.runs import RunStore
+from dynat_core.trajectories import Trajectories
+from tests.test_screens import errors, said, scene, show
+from ui import store as ui_store
+from ui.run_list import Wish, asked, rows, table
+
+ROOT = Path(__file__).resolve().parent.parent
+N = 60
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> RunStore:
+    monkeypatch.setattr(Analyst, "warm", lambda analyst, after=0.0: None)
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
+    ui_store.look_again()
+    return RunStore(tmp_path)
+
+
+def demo(store: RunStore, name: str = "demo-digits-standard") -> Run:
+    shutil.copytree(ROOT / "checkpoints" / name, store.folder / name)
+    ui_store.look_again()
+    return store.open(name)
+
+
+# -------------------------------------------------------------------------------------------------------- the list
+
+
+@pytest.fixture
+def many(store) -> RunStore:
+    """Seven runs: two shipped, a broken one, and four queued with labels."""
+    demo(store)
+    demo(store, "demo-digits-unsecured")
+    (store.folder / "broken").mkdir()
+    for seed, (name, tags) in enumerate({"a": ["paper"], "b": ["paper", "x"], "c": [], "d": []}.items()):
+        run = store.create(tiny(seed=seed), f"run-{name}")
+        bookkeeping.tag(run, tags)
+        time.sleep(0.002)
+    bookkeeping.note(store.open("run-c"), "Rate too HIGH\nsecond line")
+    bookkeeping.archive(store.open("run-d"))
+    ui_store.look_again()
+    return store
+
+
+@pytest.mark.parametrize(
+    "wish, ids",
+    [
+        ({"by": "newest", "text": "run-"}, ["run-c", "run-b", "run-a"]),
+        ({"by": "oldest", "text": "run-"}, ["run-a", "run-b", "run-c"]),
+        ({"text": "run-", "archived": True, "by": "oldest"}, ["run-a", "run-b", "run-c", "run-d"]),
+        ({"tag": "paper", "by": "oldest"}, ["run-a", "run-b"]),
+        ({"tag": "pap"}, []),
+        ({"text": "too high"}, ["run-c"]),
+        ({"text": "HIGH rate second"}, ["run-c"]),
+        ({"text": "x PAPER"}, ["run-b"]),
+        ({"state": "broken"}, ["broken"]),
+        ({"state": "finished", "by": "robust"}, ["demo-digits-standard", "demo-digits-unsecured"]),
+        ({"strategy": "Unsecured"}, ["demo-digits-unsecured"]),
+        ({"strategy": "Dynamic", "by": "title", "archived": True}, ["run-a", "run-b", "run-c", "run-d"]),
+        ({"data": "mnist"}, []),
+        ({"text": "(.*["}, []),
+    ],
+)
+def test_filters_and_orders_leave_what_was_asked_for(many, wish, ids):
+    assert [row.run.id for row in asked(rows(many.list()), Wish(**wish))] == ids
+
+
+def test_a_robust_accuracy_in_the_list_stands_with_interval_n_and_attack(many):
+    shown = table(asked(rows(many.list()), Wish(text="demo-digits-standard"))).iloc[0]
+    best = (many.open("demo-digits-standard").result() or {})["best"]
+    assert shown["robust %"] == round(100 * best["robust_correct"] / 500, 1)
+    low, high = (float(v) for v in shown["95 % interval"].split(" to "))
+    assert low < shown["robust %"] < high and shown["images"] == 500
+    assert shown["attack"] == "PGD-20, eps 0.15 (38.25/255)" and shown["epoch"] == f"{best['epoch']} of 30"
+
+
+def test_a_broken_run_says_its_problem_in_the_list(many):
+    (shown,) = table(asked(rows(many.list()), Wish(state="broken"))).to_dict("records")
+    assert "has no run.json" in shown["note"] and shown["title"] == "broken"
+
+
+def test_the_screen_opens_filters_by_its_link_and_hides_the_archived(many):
+    app = show_runs()
+    assert errors(app) == []
+    assert sorted(app.dataframe[0].value["id"]) == sorted(
+        ["broken", "demo-digits-standard", "demo-digits-unsecured", "run-a", "run-b", "run-c"]
+    )
+    assert "6 of 7 runs, 1 archived" in said(app)
+    app = show_runs(tag="paper", by="oldest")
+    assert list(app.dataframe[0].value["id"]) == ["run-a", "run-b"]
+    app = show_runs(archived="1", find="run-d")
+    assert list(app.dataframe[0].value["title"]) == ["Dynamic, digits, eps .15, seed 3 (archived)"]
+    app = show_runs(find="nothing like it")
+    assert any("No run is like that" in box.value for box in app.info)
+    assert errors(show_runs(state="<script>", by="../..", tag="nobody", archived="maybe")) == []
+
+
+def test_choosing_a_filter_goes_into_the_query_string(many):
+    app = show_runs()
+    app.selectbox(key="all-runs.state").set_value("queued").run()
+    assert app.query_params["state"] == "queued" and len(app.dataframe[0].value) == 3
+    app.text_input(key="all-runs.find").set_value("  seed 2 ").run()
+    assert app.query_params["find"] == "seed 2" and list(app.dataframe[0].value["id"]) == ["run-c"]
+    app.selectbox(key="all-runs.state").set_value("").run()
+    assert "state" not in app.query_params
+
+
+def test_what_was_deleted_is_listed_and_restored(many):
+    bookkeeping.delete(many.open("run-a"))
+    ui_store.look_again()
+    app = show_runs()
+    assert "run-a" not in list(app.dataframe[0].value["id"])
+    next(b for b in app.button if b.label == "Restore").click().run()
+    assert "1 run is back." in said(app) and "run-a" in list(app.dataframe[0].value["id"])
+    assert not [b for b in app.button if b.label == "Restore"]
+
+
+def test_five_hundred_runs_are_one_short_look(store):
+    for k in range(500):
+        folder = write_run(store.folder / f"run-{k:03d}")
+        (folder / "label.json").write_text(json.dumps({"tags": ["x"]}))
+    found = rows(store.list())
+    assert len(asked(found, Wish(tag="x", text="seed", by="title"))) == 500
+    assert len(table(found)) == 500
+
+
+def test_an_empty_store_says_how_to_fill_it(store):
+    app = show_runs()
+    assert errors(app) == [] and any(code.value == "make demos" for code in app.code)
+
+
+def test_archived_runs_are_off_the_overview(store):
+    demo(store)
+    run = demo(store, "demo-digits-strong-standard")
+    assert "Digits at eps .3, Standard" in said(show("overview"))
+    bookkeeping.archive(run)
+    ui_store.look_again()
+    assert "Digits at eps .3, Standard" not in said(show("overview"))
+
+
+def show_runs(**query: str) -> Any:
+    from streamlit.testing.v1 import AppTest
+
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.query_params.clear()
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.switch_page("pages/runs.py").run()
+    assert not app.exception
+    return app
+
+
+# ------------------------------------------------------------------------------------- networks from elsewhere
+
+
+def samples() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    label, margin = rng.integers(0, 10, N), rng.normal(1, 2, N)
+    return pd.DataFrame(
+        {
+            "index": np.arange(N), "split": "test", "label": label,
+            "predicted": np.where(margin < 0, (label + 1) % 10, label), "clean_correct": True, "margin": margin,
+            "fosc": 10 ** rng.normal(-2, 1, N), "fosc_paper": 10 ** rng.normal(-1, 1, N),
+            "relative_fosc": rng.random(N), "gradient_l1": 10 ** rng.normal(0, 1, N),
+            "loss": np.log1p(np.exp(-margin)), "steps": 20, "gradients": 21,
+            "steps_to_fool": np.where(margin < 0, 3, -1),
+        }
+    )  # fmt: skip
+
+
+def external(store: RunStore, kind: str = "external", *, paths: bool = False, finished: bool = True) -> Run:
+    """A run that a program recorded, or a model from a file after it was measured: test images alone."""
+    own = OwnData(channels=1, height=8, width=8, images=N, class_names=tuple("abcdefghij"))
+    config = RunConfig(
+        epochs=0, data=own, model=Custom(words="mine") if kind == "external" else Imported(program="torchscript"),
+        strategy=Elsewhere(), threat=Linf(eps=0.15), recording=Recording(test_images=None, probes=0),
+    )  # fmt: skip
+    files = {"weights/0000.safetensors": b"not read here"} if kind == "imported" else {}
+    run = store.create(config, f"from-{kind}", kind=kind, files=files)
+    found = samples()
+    robust = int((found.predicted == found.label).sum())
+    with Job(run.folder).claim():
+        writer = run.writer()
+        writer.go_on()
+        writer.start({"versions": {}})
+        counts = {f"test/{name}": count(name, found[name].to_numpy()).tolist()
+                  for name in ("fosc", "fosc_paper", "relative_fosc", "loss", "margin")}  # fmt: skip
+        record = {"epoch": 0, "best_epoch": 0, "test/n": N, "test/clean_accuracy": 1.0,
+                  "test/robust_accuracy": robust / N, "test/relative_fosc_p50": 0.5}  # fmt: skip
+        writer.epoch(record, found, counts, None, None)
+        if finished:
+            last = {"epoch": 0, "n": N, "clean_correct": N, "robust_correct": robust,
+                    "clean_accuracy": 1.0, "robust_accuracy": robust / N}  # fmt: skip
+            result = {"best": last, "last": last, "attack": config.attack_words()}
+            writer.finish(result, {"best": found, "last": found}, recorded() if paths else None)
+    ui_store.look_again()
+    return run
+
+
+def recorded() -> Trajectories:
+    some = [trajectory(k, index=k) for k in range(6)]
+    names = [name for name in vars(some[0]) if name not in ("index", "label", "settings")]
+    arrays = {name: np.stack([getattr(one, name) for one in some]) for name in names}
+    index, label = (np.array([getattr(one, name) for one in some], np.int32) for name in ("index", "label"))
+    return Trajectories(index=index, label=label, settings=some[0].settings, **arrays)
+
+
+@pytest.mark.parametrize("kind", ["external", "imported"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_overview_epochs_and_the_list_open_on_a_network_from_elsewhere(store, kind, finished):
+    run = external(store, kind, finished=finished)
+    app = show("overview")
+    assert errors(app) == [] and run.title in said(app)
+    app = show("epochs", run=run.id)
+    assert errors(app) == []
+    assert scene(app)["n"] == 1
+    app = show_runs()
+    assert errors(app) == [] and list(app.dataframe[0].value["strategy"]) == ["Trained elsewhere"]
+
+
+@pytest.mark.parametrize("kind", ["external", "imported"])
+def test_epochs_shows_test_images_where_nothing_was_trained(store, kind):
+    run = external(store, kind)
+    app = show("epochs", run=run.id)
+    control = next(c for c in app.get("button_group") if "split" in str(c.key))
+    assert control.value in ("test", ["test"])
+    assert [v for v in scene(app)["views"] if v["slot"] == "slope" and v["bins"]["arrays"]]  # there is something in it
+    demo(store)
+    both = show("epochs", run=f"{run.id},demo-digits-standard")  # beside a trained one there is a choice
+    assert len(next(c for c in both.get("button_group") if "split" in str(c.key)).options) == 2
+
+
+@pytest.mark.parametrize("kind", ["external", "imported"])
+def test_trajectory_opens_on_the_recorded_paths_of_a_network_from_elsewhere(store, kind):
+    run = external(store, kind, paths=True)
+    app = show("trajectory", run=run.id)
+    assert errors(app) == []
+    assert scene(app)["n"] == 11
+    assert len(app.dataframe[0].value) == N
+
+
+def test_trajectory_says_in_one_sentence_that_an_external_run_keeps_nothing_to_attack(store):
+    run = external(store, "external")
+    demo(store)
+    app = show("trajectory", run=run.id)
+    (sentence,) = errors(app)
+    assert "has no checkpoint or recorded path" in sentence.replace("\\", "")
+    assert scene(app)["n"] == 11  # the demo is shown instead
+
+
+@pytest.mark.parametrize("state", ["queued", "interrupted"])
+def test_an_imported_model_that_waits_to_be_measured_breaks_no_screen(store, state):
+    run = external(store, "imported", finished=False)
+    for name in ("epochs.jsonl", "histograms.jsonl", *(["starts.jsonl"] if state == "queued" else [])):
+        (run.folder / name).unlink()
+    demo(store)
+    for screen in ("overview", "epochs", "trajectory"):
+        app = show(screen)
+        assert errors(app) == []
+    assert errors(show("epochs", run=run.id)) == []
+
+
+def test_a_run_of_quick_settings_is_found_by_its_automatic_title(store):
+    config = preset("quick").model_copy(update={"name": None})
+    run = store.create(config)
+    assert run.title == config.title() and run.title.startswith("Dynamic, digits, eps ")
