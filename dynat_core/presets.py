@@ -64,7 +64,7 @@ def digits_l2l() -> RunConfig:
 
 
 def digits_entropy() -> RunConfig:
-    """Standard training on the digits at eps .15 with EntropySGD, 6 batches to a step of the weights: about a minute."""
+    """EntropySGD on the digits at eps .15, Standard training, 6 batches to a step of the weights: about a minute."""
     plain = _digits(Standard(), 0.15, epochs=30)
     walk = EntropySgd(
         lr=0.7, walk=6, walk_lr=0.05, memory=0.5, momentum=0.5, batch=64, milestones=plain.optimizer.milestones

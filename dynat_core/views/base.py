@@ -28,6 +28,8 @@ STRATEGIES: dict[str, tuple[str, str, str]] = {
     "dynamic": ("#0072B2", "#4DB1EC", "solid"),
     "standard": ("#D55E00", "#FF9447", "dash"),
     "unsecured": ("#777777", "#A9ADB5", "dot"),
+    "trades": ("#009E73", "#2CCB9B", "dashdot"),
+    "l2l": ("#B0578D", "#E397C4", "longdash"),
 }
 SPARE: tuple[tuple[str, str, str], ...] = (
     ("#009E73", "#2CCB9B", "dashdot"),
@@ -68,13 +70,18 @@ def strategy_style(name: str) -> tuple[str, str, str]:
 
 
 def styled(named: Sequence[tuple[str, str]]) -> tuple[Series, ...]:
-    """Return a Series for each (name, strategy); the second run of a strategy gets a spare style, not the same one."""
+    """Return a Series for each (name, strategy); the second run of a strategy gets a spare style, not the same one.
+
+    A style that a strategy of the scene has by nature is spared for it as long as there are others.
+    """
     taken: set[str] = set()
+    natural = {strategy_style(strategy)[0] for _, strategy in named}
     series = []
     for name, strategy in named:
         style = strategy_style(strategy)
         if style[0] in taken:
-            style = next((s for s in SPARE if s[0] not in taken), style)
+            free = [s for s in SPARE if s[0] not in taken]
+            style = next((s for s in free if s[0] not in natural), free[0] if free else style)
         taken.add(style[0])
         series.append(Series(name, style[:2], style[2], strategy))
     return tuple(series)

@@ -1,0 +1,209 @@
+"""Does a learned step beat sign steps on a model it was not trained on? Measured, and kept for the screen.
+
+    python benchmarks/inner_optimizer.py            # on the shipped digits runs: under a minute on one core
+    python benchmarks/inner_optimizer.py --train    # first trains the learned rule anew (preset digits-l2l, minutes)
+
+Everything starts from the same random points of the same 500 test images. The step size of PGD and of momentum PGD is
+chosen for each model on held-out training images, by the mean loss after the steps compared. Written to
+dynat_core/rules/digits.json, which the screen inner-optimizer reads.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dynat_core import data  # noqa: E402
+from dynat_core.attacks import Path as Points  # noqa: E402
+from dynat_core.evaluate import generator_for  # noqa: E402
+from dynat_core.fosc import relative_fosc  # noqa: E402
+from dynat_core.learned import Learned, Momentum, Rule, Sign, attack, shipped  # noqa: E402
+from dynat_core.loading import network  # noqa: E402
+from dynat_core.presets import preset  # noqa: E402
+from dynat_core.runs import RunStore  # noqa: E402
+from dynat_core.threat import Ball  # noqa: E402
+
+RULE, STUDY = ROOT / "dynat_core/rules/digits.safetensors", ROOT / "dynat_core/rules/digits.json"
+RUNS = {
+    "standard": "demo-digits-standard",
+    "dynamic": "demo-digits-dynamic",
+    "unsecured": "demo-digits-unsecured",
+}
+EPS, TRAINED, LAST = 0.15, 10, 30
+COMPARED = (5, 10, 20)
+SIZES = (16.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # alpha = eps / size
+BINS = np.concatenate([-np.logspace(1, -5, 13), np.logspace(-5, 1, 13)])  # of a gradient, in loss per pixel
+FEW = 40  # pixels that a bin needs before its median is drawn
+
+
+def main() -> None:
+    """Train if asked, measure, write, print."""
+    torch.set_num_threads(1)
+    if "--train" in sys.argv:
+        train_rule()
+    config = preset("digits-l2l")
+    sets = data.load(config.data)
+    models = {name: study(name, run, sets) for name, run in RUNS.items()}
+    found = {
+        "data": "digits, 500 test images",
+        "eps": EPS,
+        "norm": "linf",
+        "trained_steps": TRAINED,
+        "trained": "preset digits-l2l, seed 0: 30 epochs along with a classifier of its own",
+        "models": models,
+        "versions": {"torch": torch.__version__, "threads": 1},
+    }
+    STUDY.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+    for name, model in models.items():
+        for row in model["compared"]:
+            print(f"{name}, {row['steps']} steps: " + said(row))
+
+
+def said(row: dict[str, Any]) -> str:
+    """`learned 1.234, PGD (eps/8) 1.250, difference -0.016 (-0.020 to -0.012)`"""
+    low, high = row["interval"]
+    return (
+        f"learned {row['learned']:.4f}, PGD ({row['alpha']}) {row['pgd']:.4f}, difference {row['difference']:+.4f} "
+        f"({low:+.4f} to {high:+.4f})"
+    )
+
+
+def train_rule() -> None:
+    """The learned rule of a run of the preset digits-l2l, as it is after its last epoch."""
+    from safetensors.torch import save_file
+
+    from dynat_core.trainer import EpochDone, train
+
+    last = None
+    for event in train(preset("digits-l2l"), device="cpu"):
+        if isinstance(event, EpochDone):
+            last = event
+            print(f"epoch {event.record['epoch']}: loss {event.record['train/loss']:.3f}", flush=True)
+    assert last is not None
+    prefix = "strategy/net/"
+    tensors = {name.removeprefix(prefix): t for name, t in last.state()[0].items() if name.startswith(prefix)}
+    RULE.parent.mkdir(exist_ok=True)
+    save_file(tensors, RULE)
+
+
+def study(name: str, run: str, sets: data.DataSet) -> dict[str, Any]:
+    """Everything the screen shows of one model."""
+    model = network(RunStore(ROOT / "checkpoints").open(run), 30, torch.device("cpu"))
+    held_out, test = (
+        Images(model, split, purpose) for split, purpose in ((sets.validation, "tune"), (sets.test, "test"))
+    )
+    learned = Learned(shipped(RULE), EPS / 4)
+    best = {rule: held_out.tuned(kind, TRAINED) for rule, kind in (("pgd", Sign), ("momentum", Momentum))}
+    rules: dict[str, Rule] = {
+        "pgd": Sign(EPS / best["pgd"]),
+        "momentum": Momentum(EPS / best["momentum"]),
+        "learned": learned,
+    }
+    paths = {key: test.climb(rule, LAST) for key, rule in rules.items()}
+    return {
+        "run": run,
+        "alpha": {key: part(size) for key, size in best.items()},
+        "step": {key: round(1 / size, 4) for key, size in best.items()},
+        "curves": {key: curves(test.ball, path) for key, path in paths.items()},
+        "compared": [compared(held_out, test, learned, steps) for steps in COMPARED],
+        "seconds": {key: test.seconds(rule) for key, rule in rules.items()},
+        "broken": {key: [int(n) for n in test.broken(path)] for key, path in paths.items()},
+        "rule": rule_curves(test.ball, paths["learned"]),
+    }
+
+
+def part(size: float) -> str:
+    """`eps/4`, `eps`, `2 eps`"""
+    return f"eps/{size:g}" if size > 1 else "eps" if size == 1 else f"{1 / size:g} eps"
+
+
+class Images:
+    """Images of one split and their random starts, the same for every rule."""
+
+    def __init__(self, model: nn.Module, split: data.Split, purpose: str) -> None:
+        self.model, self.y = model, split.labels
+        self.ball = Ball(split.pixels(), EPS)
+        self.start = self.ball.random_point(generator_for(torch.device("cpu"), 0, "inner optimizer", purpose))
+
+    def climb(self, rule: Rule, steps: int) -> Points:
+        path = attack(self.model, self.ball, self.y, rule, steps, start=self.start, keep_path=True).path
+        assert path is not None
+        return path
+
+    def loss(self, rule: Rule, steps: int) -> Tensor:
+        """(n,) cross-entropy after `steps` steps."""
+        return attack(self.model, self.ball, self.y, rule, steps, start=self.start).loss.double()
+
+    def tuned(self, kind: Callable[[float], Rule], steps: int) -> float:
+        """The size in SIZES whose steps reach the highest mean loss."""
+        return max(SIZES, key=lambda size: float(self.loss(kind(EPS / size), steps).mean()))
+
+    def broken(self, path: Points) -> Tensor:
+        """(K+1,) images that are misread at each point."""
+        return (path.logits.argmax(2) != self.y).sum(1)
+
+    def seconds(self, rule: Rule) -> float:
+        """Wall time of the trained number of steps on all images, the median of three."""
+        taken = []
+        for _ in range(3):
+            began = time.perf_counter()
+            self.loss(rule, TRAINED)
+            taken.append(time.perf_counter() - began)
+        return round(sorted(taken)[1], 3)
+
+
+def curves(ball: Ball, path: Points) -> dict[str, list[list[float]]]:
+    """Lower quartile, median and upper quartile over the images at each point, of loss and exact relative FOSC."""
+    rho = torch.stack([relative_fosc(ball, z, grad) for z, grad in zip(path.z, path.grad, strict=True)])
+    return {
+        name: np.nanquantile(values.numpy(), (0.25, 0.5, 0.75), axis=1).round(5).tolist()
+        for name, values in (("loss", path.loss), ("relative_fosc", rho))
+    }
+
+
+def compared(held_out: Images, test: Images, learned: Rule, steps: int) -> dict[str, Any]:
+    """Mean loss after `steps` steps beside PGD's tuned for as many, and the paired difference with its interval."""
+    size = held_out.tuned(Sign, steps)
+    ours, theirs = test.loss(learned, steps), test.loss(Sign(EPS / size), steps)
+    gain = ours - theirs
+    half = 1.96 * float(gain.std()) / len(gain) ** 0.5
+    mean = float(gain.mean())
+    return {
+        "steps": steps, "n": len(gain), "alpha": part(size), "learned": round(float(ours.mean()), 5),
+        "pgd": round(float(theirs.mean()), 5), "difference": round(mean, 5),
+        "interval": [round(mean - half, 5), round(mean + half, 5)],
+    }  # fmt: skip
+
+
+def rule_curves(ball: Ball, path: Points) -> dict[str, Any]:
+    """The learned rule as a curve: quartiles of its step in units of eps, for gradients in each bin, at each step.
+
+    Where a pixel is cut the step asked for is not seen, so the rule is run again over the recorded gradients.
+    """
+    rule, memory, rows = Learned(shipped(RULE), EPS / 4), None, []
+    for grad in path.grad[:-1]:
+        move, memory = rule(ball, grad, memory)
+        g, d = grad.flatten().numpy(), move.flatten().numpy() / EPS
+        place = np.digitize(g, BINS)
+        row = []
+        for k in range(1, len(BINS)):
+            inside = d[place == k]
+            quartiles = np.quantile(inside, (0.25, 0.5, 0.75)).round(4).tolist() if len(inside) >= FEW else [None] * 3
+            row.append(quartiles)
+        rows.append(row)
+    return {"edges": BINS.round(9).tolist(), "quartiles": rows}
+
+
+if __name__ == "__main__":
+    main()
