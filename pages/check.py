@@ -304,6 +304,7 @@ def after(run: Run, check: Evaluation, known: dict[str, Any]) -> None:
         drawn(pictures.endings(samples), f"endings-{check.name}")
     with right:
         actions(run, check, known, samples)
+        st.html('<h4 class="dynat-head">Take it away</h4>')
         take_away_evaluation(run, check)
 
 

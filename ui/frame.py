@@ -138,6 +138,5 @@ def _machine() -> str:
     state = worker_state(store().folder)
     device = str(state["device"] or "CPU").replace("cpu", "CPU").replace("cuda", "GPU")
     busy = state["busy_with"]
-    return (
-        f'<span class="dynat-state{" busy" if busy else ""}">{escape(device)}, {"training" if busy else "idle"}</span>'
-    )
+    doing = "idle" if not busy else "measuring" if "/" in busy else "training"  # run/evaluation, or a run
+    return f'<span class="dynat-state{" busy" if busy else ""}">{escape(device)}, {doing}</span>'
