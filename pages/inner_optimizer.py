@@ -42,8 +42,8 @@ SHOWS = (
     "it gets, and what the learned rule does with a gradient at each of its steps."
 )
 NOT = (
-    "That a learned rule is a stronger attack in general, or that a model trained with one is robust: its own attack "
-    "does not decide that, the ladder of attacks does."
+    "That a learned rule is a stronger attack in general, or what training with one does for robustness: its own "
+    "attack does not decide that, the ladder of attacks does."
 )
 CAUTIONS = (
     "One rule, trained once, on 8x8 digits at eps 0.15; another seed or data set may come out the other way.",
