@@ -41,8 +41,8 @@ def main() -> None:
     wish = ask(every)
     last_action()
     found = asked(every, wish)
+    count(found, every, wish)  # above the table, whose own toolbar would otherwise lie over the filters
     chosen = choose(found)
-    count(found, every, wish)
     if chosen:
         act(chosen)
     trash()
@@ -132,6 +132,7 @@ def choose(found: list[Row]) -> list[Row]:
         shown, key=key, on_select="rerun", selection_mode="multi-row", hide_index=True, height=HEIGHT, row_height=29,
         column_config=config, placeholder="–",
     )  # fmt: skip
+    st.caption("Robust under the attack beside it, 95 % intervals (Wilson). Whether to believe it: Check a model.")
     return [found[k] for k in event["selection"]["rows"] if k < len(found)]
 
 
@@ -139,9 +140,7 @@ def count(found: Sequence[Row], every: Sequence[Row], wish: Wish) -> None:
     """How many are shown, and how to choose among them."""
     hidden = 0 if wish.archived else sum(row.label.archived for row in every)
     words = f"{len(found):,} of {len(every):,} runs" + (f", {hidden} archived" if hidden else "")
-    how = "Tick rows to name, tag, archive or delete them; by keyboard: arrow keys, then Shift+Space."
-    caution = "Robust under the attack beside it, 95 % intervals (Wilson); whether it may be believed: Check a model."
-    st.caption(f"{words}. {how} {caution}")
+    st.caption(f"{words}. Tick rows to name, tag, archive or delete them; by keyboard: arrow keys, then Shift+Space.")
 
 
 # ---------------------------------------------------------------------------------------------------------- actions

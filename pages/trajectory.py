@@ -69,6 +69,7 @@ def main() -> None:
     links = {name: Link(SCREEN, name) for name in ("run", "epoch", "image", "attack", "pick", "only", "images")}
     for link in links.values():
         link.arrived()
+    links["threshold"] = Link(SCREEN, "threshold")  # read by its own cursor
     *places, how = st.columns([3.4, 1.5, 3, 4.1], gap="small", vertical_alignment="bottom")
     chosen, epochs = choose_models(known, links, places)
     with how:
@@ -381,10 +382,11 @@ def below(paths: list[Trajectory], shown: Shown, links: Mapping[str, Link]) -> N
             step = Cursor(SCREEN, "step").goto
             query: dict[str, Any] = {"run": ",".join(r.id for r, _ in shown.models), "epoch": epoch}
             query |= {"image": path.index, "step": START if step is None else step}
-            if links["attack"].value:
-                query["attack"] = links["attack"].value
+            query |= {name: links[name].value for name in ("attack", "pick", "only", "images") if links[name].value}
+            if links["threshold"].value:
+                query["threshold"] = links["threshold"].value
             here = str(st.context.url).partition("?")[0]
-            st.code(f"{here}?{urlencode(query, safe=',/:')}", language=None, wrap_lines=True)
+            st.code(f"{here}?{urlencode(query, safe=',/:;=')}", language=None, wrap_lines=True)
 
 
 with page("Trajectory", "What did the attack do to this image?"):

@@ -111,7 +111,7 @@ def test_the_screen_opens_filters_by_its_link_and_hides_the_archived(many):
     app = show_runs(tag="paper", by="oldest")
     assert list(app.dataframe[0].value["id"]) == ["run-a", "run-b"]
     app = show_runs(archived="1", find="run-d")
-    assert list(app.dataframe[0].value["title"]) == ["Dynamic, digits, eps .15, seed 3 (archived)"]
+    assert list(app.dataframe[0].value["title"]) == ["archived: Dynamic, digits, eps .15, seed 3"]
     app = show_runs(find="nothing like it")
     assert any("No run is like that" in box.value for box in app.info)
     assert errors(show_runs(state="<script>", by="../..", tag="nobody", archived="maybe")) == []
@@ -286,3 +286,14 @@ def test_a_run_of_quick_settings_is_found_by_its_automatic_title(store):
     config = preset("quick").model_copy(update={"name": None})
     run = store.create(config)
     assert run.title == config.title() and run.title.startswith("Dynamic, digits, eps ")
+
+
+def test_the_link_of_a_picture_says_filters_images_and_threshold(store):
+    demo(store)
+    asked_for = {"only": "fooled;margin=-2,0;by=-fosc", "images": "8,20,42", "threshold": "30"}
+    app = show("trajectory", run="demo-digits-standard", **asked_for)
+    assert errors(app) == []
+    (link,) = [code.value for code in app.code if "/trajectory?" in code.value or "?run=" in code.value]
+    for name, value in asked_for.items():
+        assert f"{name}={value}" in link
+    assert len(app.get("bidi_component")) == 2  # the path, and the threshold slider

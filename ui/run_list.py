@@ -109,7 +109,7 @@ def table(found: Sequence[Row]) -> pd.DataFrame:
 
 def _cells(row: Row) -> dict[str, object]:
     cells: dict[str, object] = {
-        "title": row.title + (" (archived)" if row.label.archived else ""),
+        "title": ("archived: " if row.label.archived else "") + row.title,
         "state": row.state,
         "strategy": row.strategy,
         "data": row.data,
