@@ -235,7 +235,10 @@ def test_overview_epochs_and_the_list_open_on_a_network_from_elsewhere(store, ki
     assert errors(app) == [] and run.title in said(app)
     app = show("epochs", run=run.id)
     assert errors(app) == []
-    assert scene(app)["n"] == 1
+    header = scene(app)
+    words = "\n".join(str(part) for lines in header["texts"] for part in lines)
+    assert header["n"] == 1 and "Epoch 0:" in words and "untrained" not in words
+    assert "trained on" not in " ".join(view.get("text", "") for view in header["views"])
     app = show_runs()
     assert errors(app) == [] and list(app.dataframe[0].value["strategy"]) == ["Trained elsewhere"]
 

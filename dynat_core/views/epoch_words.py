@@ -23,8 +23,10 @@ def sentences(runs: Sequence[EpochRun], histories: Sequence[NamedHistory], split
             lines = [words if e < run.broken else said for e, words in enumerate(lines)]
         own[run.k] = lines
     sentences = []
+    # One epoch of a network from elsewhere is the network as it came; of several, the first is before training.
+    as_it_came = n == 1 and not any(run.config.trains_here for run in runs)
     for e in range(n):
-        parts = [f"Epoch {e}:" if e else "Epoch 0, the untrained network:"]
+        parts = [f"Epoch {e}:" if e or as_it_came else "Epoch 0, the untrained network:"]
         for k, named in enumerate(histories):
             lines = own.get(k)
             if not lines:

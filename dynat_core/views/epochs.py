@@ -87,8 +87,10 @@ def _stops(runs: Sequence[EpochRun], split: str, n: int, last: int) -> list[View
         attacks = dict.fromkeys(f" The attack: {run.config.attack_words()}." for run in runs)
         text = (
             "Nothing stops early here: test images always get every step of the attack, so that epochs and runs can be "
-            f"compared.{''.join(attacks)} Choose the images it trained on to see when Dynamic stopped."
+            f"compared.{''.join(attacks)}"
         )
+        if any(run.config.trains_here for run in runs):
+            text += " Choose the images it trained on to see when Dynamic stopped."
         return [View("stops", title, 3, _TALL, text=text)]
     found = [c for run in runs if (c := run.counts("train/steps"))]
     most = max([1, *(run.steps for run in runs)])
