@@ -132,6 +132,13 @@ def test_the_probe_measures_cost_and_says_who_would_stop_after_one_step():
         assert share == pytest.approx(expected, abs=0.12)
 
 
+@pytest.mark.parametrize("name", ["digits-trades", "digits-l2l", "digits-entropy"])
+def test_the_probe_measures_every_kind_of_training(name):
+    header, _ = ANALYSES["probe"]({"config": preset(name).model_dump(mode="json")}, never, quiet)
+    assert header["seconds_total"] > header["seconds_per_epoch"] > 0
+    assert ("suggested_c_max" in header) == (name == "digits-entropy")  # which attacks with PGD
+
+
 @pytest.mark.parametrize("name, key", [("standard", "suggested_c_max"), ("unsecured", "suggested_c_max")])
 def test_the_probe_knows_strategies_without_a_threshold(name, key):
     config = preset("quick").with_values({"strategy.name": name})

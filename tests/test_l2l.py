@@ -13,9 +13,11 @@ from dynat_core import strategies
 from dynat_core.attacks import pgd
 from dynat_core.config import L2L
 from dynat_core.learned import CUT, Learned, Momentum, Recurrent, Sign, attack, read, unroll
+from dynat_core.runs import RunStore
 from dynat_core.strategy import Moment
 from dynat_core.threat import Ball
 from tests.networks import images, network
+from tests.running import assert_same, finished_run, in_child, tiny, train_here
 from tests.test_trainer import epochs, small
 
 EPS, N = 0.3, 12
@@ -233,3 +235,17 @@ def test_l2_and_the_fast_precision_and_no_room_at_all_train_too():
     for changes in ({"threat.norm": "l2", "threat.eps": 1.0, "precision": "fast"}, {"threat.eps": 0.0}):
         config = l2l(epochs=1, **{"data.train_size": 64, "data.test_size": 20, "strategy.steps": 2} | changes)
         assert epochs(config)[-1].record["train/loss"] is not None
+
+
+def test_a_run_that_a_process_left_goes_on_with_its_attacker_and_its_walk_bit_for_bit(tmp_path):
+    config = tiny(**{"strategy.name": "l2l", "strategy.steps": 2, "optimizer.name": "entropy-sgd",
+                     "optimizer.walk": 2, "recording.paths": False})  # fmt: skip
+    run, looks = RunStore(tmp_path / "parts").create(config), iter(range(1, 10_000))
+    for _ in range(2):  # left twice, in the middle of an epoch and of a walk
+
+        def leave() -> None:
+            train_here(run, lambda: next(looks) == 5)
+
+        assert in_child(leave) == 0 and run.state == "interrupted"
+    assert in_child(lambda: train_here(run)) == 0 and run.state == "finished"
+    assert_same(run, finished_run(tmp_path / "whole", config))
