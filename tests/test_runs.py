@@ -428,7 +428,7 @@ def test_samples_by_epoch_column_and_split(finished):
     last = finished.samples("last")
     assert len(last) == 40 and (last.predicted == last.label).sum() == finished.result()["last"]["robust_correct"]
     kinds = {name: str(kind) for name, kind in table.dtypes.items()}
-    assert kinds["index"] == "int32" and kinds["label"] == "int8" and kinds["fosc"] == "float32"
+    assert kinds["index"] == "int32" and kinds["label"] == "int16" and kinds["fosc"] == "float32"
     assert kinds["clean_correct"] == "bool" and kinds["steps_to_fool"] == "int16"
 
 
