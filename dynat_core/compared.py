@@ -15,7 +15,7 @@ from dynat_core.config import AttackedStrategy
 from dynat_core.errors import RunError
 from dynat_core.evaluations import Evaluation, evaluations
 from dynat_core.run import Run
-from dynat_core.views.epoch_runs import gradients
+from dynat_core.views.epoch_runs import asking, gradients
 from dynat_core.views.facts import share
 
 NOT_CHECKED = "not yet checked"
@@ -89,7 +89,7 @@ def training_gradients(run: Run) -> float | None:
     counts = run.history().counts.get("train/steps")
     if counts is None or len(counts) < 2:
         return None
-    return float(np.nanmean(gradients(counts[1:], run.config.strategy.steps)))
+    return float(np.nanmean(gradients(counts[1:], run.config.strategy.steps, asking(run.config))))
 
 
 def training_seconds(run: Run) -> float | None:

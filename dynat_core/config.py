@@ -344,6 +344,11 @@ class Standard(PgdStrategy):
     """Every image is attacked with all K steps of PGD (Madry et al. 2018)."""
 
     name: Literal["standard"] = "standard"
+    as_published: Literal["paper", "code"] = Field(
+        default="paper",
+        description="outer loss: cross-entropy, or weighted by itself from the second epoch on, as the authors' code "
+        "of Dynamic does",
+    )
 
 
 class Dynamic(PgdStrategy):
@@ -401,13 +406,44 @@ class L2L(AttackedStrategy):
         return self.steps + 1
 
 
+class Curriculum(PgdStrategy):
+    """The attack gets one step longer whenever the present lesson is learnt (Cai et al. 2018).
+
+    Lesson k = 0, 1, .. steps attacks with k steps. What target, patience and longest lesson Wang et al. used is unknown
+    beyond 7 steps on CIFAR-10 and 40 on MNIST.
+    """
+
+    name: Literal["curriculum"] = "curriculum"
+    steps: int = Field(default=7, ge=1, le=1000, description="steps of the last lesson, K")
+    target: float = Field(
+        default=0.95, gt=0, le=1, description="training accuracy on the images of the lesson that ends it"
+    )
+    patience: int = Field(
+        default=3, ge=1, description="epochs without a better one after which the lesson ends all the same"
+    )
+    mixing: bool = Field(
+        default=True,
+        description="cut each batch into k + 1 equal parts attacked with 0 to k steps, so that earlier lessons are not "
+        "forgotten; else every image gets k steps",
+    )
+
+
+class FgsmThenPgd(PgdStrategy):
+    """FGSM in the early epochs, PGD later: does it hurt to begin with weak examples? (Wang et al. 2019, figure 3)."""
+
+    name: Literal["fgsm-then-pgd"] = "fgsm-then-pgd"
+    switch: int = Field(default=15, ge=0, description="epochs of FGSM, one step of eps, before PGD takes over")
+
+
 class Elsewhere(Settings):
     """Trained elsewhere: how is not known here."""
 
     name: Literal["elsewhere"] = "elsewhere"
 
 
-Strategy = Annotated[Unsecured | Standard | Dynamic | Trades | L2L | Elsewhere, Field(discriminator="name")]
+Strategy = Annotated[
+    Unsecured | Standard | Dynamic | Curriculum | FgsmThenPgd | Trades | L2L | Elsewhere, Field(discriminator="name")
+]
 
 
 # -------------------------------------------------------------------------------------------- optimiser, recording
@@ -441,8 +477,8 @@ class Descent(Settings):
             raise ValueError("must be epochs of at least 1 in rising order, such as [20, 40]")
         return milestones
 
-    def rate(self, t: int) -> float:
-        """Learning rate of epoch t = 0, 1, ...
+    def rate(self, t: int, step: int = 0) -> float:
+        """Learning rate of epoch t = 0, 1, ...; step: updates made since training began.
 
         hold-then-fall has the form of u = min(1, M / (2 M_inf)): 1 until t*, then 1 / (1 + kappa (t - t*)); worked out
         for adversarial SGD on a quadratic (`theory.learning_rate`).
@@ -453,9 +489,23 @@ class Descent(Settings):
 
 
 class Sgd(Descent):
-    """Stochastic gradient descent with momentum, weight decay and a schedule."""
+    """Stochastic gradient descent with momentum, weight decay and a schedule.
+
+    The last two settings are what stands for weight decay in the code of Wang et al. 2019: Keras' `decay`, which is no
+    weight decay, and a penalty on one layer.
+    """
 
     name: Literal["sgd"] = "sgd"
+    step_decay: float = Field(
+        default=0.0, ge=0, description="the rate is divided by 1 + this times the updates made, Keras' decay; 0 is off"
+    )
+    dense_l2: float = Field(
+        default=0.0, ge=0, description="times the sum of squares of the first dense layer's weights, added to the loss"
+    )
+
+    def rate(self, t: int, step: int = 0) -> float:
+        """Learning rate of epoch t after `step` updates; see `Descent`."""
+        return super().rate(t) / (1 + self.step_decay * step)
 
 
 class EntropySgd(Descent):
@@ -552,6 +602,8 @@ class RunConfig(Settings):
             raise ValueError(f"epochs must be 1 or more (got {self.epochs})")
         if isinstance(self.strategy, Dynamic) and self.strategy.T_control > self.epochs:
             raise ValueError(f"strategy.T_control must be at most epochs ({self.strategy.T_control} > {self.epochs})")
+        if isinstance(self.strategy, FgsmThenPgd) and self.strategy.switch > self.epochs:
+            raise ValueError(f"strategy.switch must be at most epochs ({self.strategy.switch} > {self.epochs})")
         wanted = _NEEDS.get(self.model.name)
         if wanted and self.data.name not in wanted:
             fits = [name for name in get_model_names() if self.data.name in _NEEDS.get(name, (self.data.name,))]
@@ -667,6 +719,8 @@ STRATEGY_WORDS = {
     "unsecured": "Unsecured",
     "standard": "Standard",
     "dynamic": "Dynamic",
+    "curriculum": "Curriculum",
+    "fgsm-then-pgd": "FGSM then PGD",
     "trades": "TRADES",
     "l2l": "L2L",
     "elsewhere": "Trained elsewhere",
@@ -679,8 +733,9 @@ _UNIONS: dict[str, tuple[str, dict[str, type[Settings]]]] = {
                        "preact-resnet18": PreActResNet18, "wide-resnet": WideResNet, "imported": Imported,
                        "custom": Custom}),
     "threat": ("norm", {"linf": Linf, "l2": L2}),
-    "strategy": ("name", {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic, "trades": Trades,
-                          "l2l": L2L, "elsewhere": Elsewhere}),
+    "strategy": ("name", {"unsecured": Unsecured, "standard": Standard, "dynamic": Dynamic,
+                          "curriculum": Curriculum, "fgsm-then-pgd": FgsmThenPgd, "trades": Trades, "l2l": L2L,
+                          "elsewhere": Elsewhere}),
     "optimizer": ("name", {"sgd": Sgd, "entropy-sgd": EntropySgd}),
 }  # fmt: skip
 _MEASURED_ONLY = {"own", "imported", "custom", "elsewhere"}  # kinds that say nothing about how to train

@@ -24,7 +24,7 @@ class Sgd:
     def __init__(self, settings: config.Descent, model: nn.Module) -> None:
         self.parameters = dict(model.named_parameters())
         self.inside = torch.optim.SGD(
-            self.parameters.values(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            _groups(settings, model), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
 
     def begin(self) -> None:
@@ -50,6 +50,16 @@ class Sgd:
             value = tensors.get(f"momentum/{name}")
             if value is not None:
                 self.inside.state[p] = {"momentum_buffer": torch.empty_like(p).copy_(value)}
+
+
+def _groups(settings: config.Descent, model: nn.Module) -> list[dict[str, Any]]:
+    """The parameters for PyTorch; a penalty l * sum(w^2) on the loss is weight decay of 2 l."""
+    l2 = settings.dense_l2 if isinstance(settings, config.Sgd) else 0.0
+    dense = next((m.weight for m in model.modules() if isinstance(m, nn.Linear)), None)
+    if not l2 or dense is None:
+        return [{"params": list(model.parameters())}]
+    others = [p for p in model.parameters() if p is not dense]
+    return [{"params": others}, {"params": [dense], "weight_decay": settings.weight_decay + 2 * l2}]
 
 
 class EntropySgd:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dynat_core import config
 from dynat_core.attacks import Attacked, cross_entropy, pgd
+from dynat_core.curriculum import Curriculum
 from dynat_core.fosc import Stop, stop_below
 from dynat_core.l2l import L2L
 from dynat_core.strategy import Moment, Strategy
@@ -34,7 +35,7 @@ class Standard(Strategy[config.Standard]):
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, moment: Moment) -> tuple[Tensor, Attacked]:
         attacked = self.attack(x, y, moment)
-        return cross_entropy(model(attacked.z), y).mean(), attacked
+        return _outer_loss(self.settings.as_published, model, attacked.z, y, moment), attacked
 
 
 class Dynamic(Strategy[config.Dynamic]):
@@ -50,15 +51,34 @@ class Dynamic(Strategy[config.Dynamic]):
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, moment: Moment) -> tuple[Tensor, Attacked]:
         attacked = self.attack(x, y, moment)
-        each = cross_entropy(model(attacked.z), y)
-        if self.settings.as_published == "code" and moment.t > 0:
-            with torch.no_grad():
-                weight = cross_entropy(moment.frozen(attacked.z), y)
-            each = each * weight
-        return each.mean(), attacked
+        return _outer_loss(self.settings.as_published, model, attacked.z, y, moment), attacked
 
     def threshold(self, t: int) -> float:
         return self.settings.threshold(t)
+
+
+class FgsmThenPgd(Strategy[config.FgsmThenPgd]):
+    """One step of eps from a random start until epoch `switch`, all K steps of PGD from then on (Wang et al. 2019)."""
+
+    def attack(self, x: Tensor, y: Tensor, moment: Moment) -> Attacked:
+        if moment.t >= self.settings.switch:
+            return _attack(self.settings, self.alpha, x, y, moment, stop=None)
+        early = self.settings.model_copy(update={"steps": 1})
+        return _attack(early, self.eps, x, y, moment, stop=None)
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, moment: Moment) -> tuple[Tensor, Attacked]:
+        attacked = self.attack(x, y, moment)
+        return cross_entropy(model(attacked.z), y).mean(), attacked
+
+
+def _outer_loss(as_published: str, model: nn.Module, z: Tensor, y: Tensor, moment: Moment) -> Tensor:
+    """What the weights learn from: cross-entropy, with "code" weighted by itself from the second epoch on."""
+    each = cross_entropy(model(z), y)
+    if as_published == "code" and moment.t > 0:
+        with torch.no_grad():
+            weight = cross_entropy(moment.frozen(z), y)
+        each = each * weight
+    return each.mean()
 
 
 def _attack(
@@ -81,6 +101,8 @@ STRATEGIES: dict[str, type[Strategy[Any]]] = {
     "unsecured": Unsecured,
     "standard": Standard,
     "dynamic": Dynamic,
+    "curriculum": Curriculum,
+    "fgsm-then-pgd": FgsmThenPgd,
     "trades": Trades,
     "l2l": L2L,
 }

@@ -57,6 +57,10 @@ class Strategy(Generic[Own]):
         """c_t in loss units, None where there is none."""
         return None
 
+    def facts(self) -> dict[str, float]:
+        """What it adds to an epoch's record; asked before `close_epoch`."""
+        return {}
+
     def close_epoch(self, t: int, record: Mapping[str, Any]) -> None:
         """Epoch t is over, and `record` is what was measured of it: here a strategy may change its mind."""
 

@@ -141,7 +141,7 @@ class _Run:
         loss, attacked = self.strategy.loss(self.model, x, y, self._moment(t, randomness, chosen))
         self.model.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step(config.optimizer.rate(t), randomness)
+        self.optimizer.step(config.optimizer.rate(t, t * self.batches + self.batch), randomness)
         self._see(chosen, x, y, attacked)
         self.batch += 1
         self.seconds["train"] += time.perf_counter() - began
@@ -250,8 +250,9 @@ class _Run:
         self.gradients_total += int(train["gradients"].sum()) if learnt else 0
         record: Record = {
             "epoch": self.epoch,
-            "lr": self.config.optimizer.rate(t),
+            "lr": self.config.optimizer.rate(t, t * self.batches),
             "c_t": self.strategy.threshold(t),
+            **self.strategy.facts(),
             "best_epoch": self.best_epoch,
             "examples": len(train["label"]) if learnt else 0,
             "gradients/train_total": self.gradients_total,

@@ -26,7 +26,8 @@ REFUSED = [
     ({"strategy.T_control": "31"}, "strategy.T_control must be at most epochs (31 > 30)."),
     ({"strategy.T_control": "0"}, "strategy.T_control must be 1 or more (got 0)."),
     ({"strategy.stop_form": "slide"}, "strategy.stop_form must be one of 'box', 'paper' or 'code' (got slide)."),
-    ({"strategy.name": "magic"}, "strategy.name must be one of unsecured, standard, dynamic, trades, l2l (got magic)."),
+    ({"strategy.name": "magic"}, "strategy.name must be one of unsecured, standard, dynamic, curriculum, fgsm-then-pgd, "
+                                 "trades, l2l (got magic)."),
     ({"strategy.cmax": "1"}, "strategy.cmax is not a setting; did you mean strategy.c_max?"),
     ({"stratgy.c_max": "1"}, "stratgy.c_max is not a setting; did you mean strategy?"),
     ({"strategy.steps": "0"}, "strategy.steps must be 1 or more (got 0)."),
@@ -102,7 +103,8 @@ def test_settings_are_frozen_and_survive_json():
 
 def test_a_new_kind_keeps_what_both_kinds_have():
     config = RunConfig().with_values({"strategy.steps": "7", "strategy.name": "standard", "epochs": "2"})
-    assert config.strategy.model_dump() == {"name": "standard", "steps": 7, "alpha": "eps/4", "start": "random"}
+    assert config.strategy.model_dump() == {"name": "standard", "steps": 7, "alpha": "eps/4", "start": "random",
+                                            "as_published": "paper"}  # fmt: skip
     back = config.with_values({"strategy.name": "dynamic", "strategy.T_control": "2"})
     assert back.strategy.model_dump()["steps"] == 7 and isinstance(back.strategy, Dynamic)
 

@@ -12,7 +12,7 @@ from dynat_core.compared import NOT_CHECKED, latest
 from dynat_core.config import STRATEGY_WORDS, AttackedStrategy, RunConfig
 from dynat_core.history import History
 from dynat_core.runs import Run
-from dynat_core.views.epochs import gradients
+from dynat_core.views.epoch_runs import asking, gradients
 from dynat_core.views.words import number, percent, wilson
 
 
@@ -72,7 +72,7 @@ def gradients_per_image(history: History, config: RunConfig) -> str | None:
     counts = history.counts.get("train/steps")
     if not isinstance(config.strategy, AttackedStrategy) or counts is None or len(counts) < 2:
         return None
-    spent = float(np.nanmean(gradients(counts[1:], config.strategy.steps)))
+    spent = float(np.nanmean(gradients(counts[1:], config.strategy.steps, asking(config))))
     return f"{number(spent)} of {config.strategy.steps}"
 
 

@@ -30,6 +30,8 @@ STRATEGIES: dict[str, tuple[str, str, str]] = {
     "unsecured": ("#777777", "#A9ADB5", "dot"),
     "trades": ("#009E73", "#2CCB9B", "dashdot"),
     "l2l": ("#B0578D", "#E397C4", "longdash"),
+    "curriculum": ("#8A6D00", "#E6C229", "longdashdot"),
+    "fgsm-then-pgd": ("#5B4BB5", "#A99BF5", "solid"),
 }
 SPARE: tuple[tuple[str, str, str], ...] = (
     ("#009E73", "#2CCB9B", "dashdot"),

@@ -53,6 +53,11 @@ class EpochRun:
         return getattr(self.config.strategy, "steps", 0)
 
     @property
+    def asking(self) -> int:
+        """Gradients that it costs to find out that an image may stop."""
+        return asking(self.config)
+
+    @property
     def stop_form(self) -> str | None:
         """The form of FOSC whose unit c_t has; the code's form differs from the paper's by the start point alone."""
         strategy = self.config.strategy
@@ -69,14 +74,19 @@ class EpochRun:
         return None
 
 
-def gradients(counts: np.ndarray, steps: int) -> np.ndarray:
+def asking(config: RunConfig) -> int:
+    """Gradients it costs to find out that an image may stop: 1 for Dynamic, 0 where the steps are settled before."""
+    return int(isinstance(config.strategy, Dynamic))
+
+
+def gradients(counts: np.ndarray, steps: int, asking: int = 1) -> np.ndarray:
     """Gradients an image cost on average at each epoch, (E,), from the counts (E, entries) of the steps it took.
 
-    Stopping after s steps costs s + 1 (the last one decides to stop); all `steps` cost `steps`: a check after the last
-    step would decide nothing. What recording costs beyond that is not counted.
+    Stopping after s steps costs s + asking (the last one decides to stop); all `steps` cost `steps`: a check after the
+    last step would decide nothing. What recording costs beyond that is not counted.
     """
     taken = (BINS["steps"][:-1] + 0.5).astype(int)
-    cost = np.minimum(taken + 1, steps)
+    cost = np.minimum(taken + asking, steps)
     rows = counts[:, 1:-1].astype(np.float64)
     total = rows.sum(axis=1)
     return np.divide(rows @ cost, total, out=np.full(len(rows), np.nan), where=total > 0)

@@ -47,7 +47,7 @@ def _train_words(run: EpochRun) -> list[str]:
         return [f"{name} {how}."] * len(run.history.epochs)
     after_one = run.history.column("train/stopped_after_one")
     counted = run.counts("train/steps")
-    spent = gradients(counted.counts, steps) if counted else run.history.column("train/gradients")
+    spent = gradients(counted.counts, steps, run.asking) if counted else run.history.column("train/gradients")
     lines = []
     for e, (one, mean, c_t) in enumerate(zip(after_one, spent, run.history.column("c_t"), strict=True)):
         verb = "would spend" if e == 0 else "spent"

@@ -95,11 +95,11 @@ def _stops(runs: Sequence[EpochRun], split: str, n: int, last: int) -> list[View
     found = [c for run in runs if (c := run.counts("train/steps"))]
     most = max([1, *(run.steps for run in runs)])
     least = 0 if any(run.steps == 0 for run in runs) else 1
-    steps = {run.k: run.steps for run in runs}
+    steps = {run.k: (run.steps, run.asking) for run in runs}
 
     def spent(counted: Counted) -> list[str]:
         k = counted.k
-        return [f"{number(g)} gradients" if steps[k] else "no attack" for g in gradients(counted.counts, steps[k])]
+        return [f"{number(g)} gradients" if steps[k][0] else "no attack" for g in gradients(counted.counts, *steps[k])]
 
     place = Place("stops", title, 3, _TALL, {}, room=12)
     return distribution(place, scale("steps", most, least), found, n, last, note=spent, top=1.02)
