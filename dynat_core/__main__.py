@@ -375,6 +375,32 @@ def model(arguments: argparse.Namespace) -> int:
     return _launched(model_adding.add_model(RunStore(), Path(arguments.file), wish, print), arguments.wait)
 
 
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Run what a table or figure of the paper needs, whole or at a share of the cost, and write what was measured."""
+    from dynat_core import paper_runs
+    from dynat_core import reproduce as reproduction
+
+    target = paper_runs.target(arguments.target, arguments.data, arguments.scale, arguments.seeds)
+    try:
+        from dynat_core.black_box import seconds_per_gradient, transferred
+    except ImportError as error:
+        raise JobError("torch is not installed, and nothing can be trained without it; "
+                       'install it with "pip install -r requirements.txt".') from error  # fmt: skip
+    store = RunStore()
+    if arguments.dry_run:
+        for line in reproduction.told(target, reproduction.costs(store, target, seconds_per_gradient)):
+            print(line)
+        return 0
+    try:
+        path = reproduction.reproduce(store, target, transferred, lambda line: print(line, flush=True),
+                                      arguments.autoattack)  # fmt: skip
+    except KeyboardInterrupt:
+        print("The runs go on; the same command again waits for them.", file=sys.stderr)
+        return 130
+    print(path, flush=True)
+    return 0
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     """Say what is in place and what is not, each with what to do."""
     from dynat_core.doctor import examine
@@ -425,6 +451,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "presets": presets,
     "data": data,
     "model": model,
+    "reproduce": reproduce,
     "doctor": doctor,
     "job": job,
 }
@@ -499,6 +526,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--id", metavar="ID", help="the name of its folder; one is made up by default")
     add("--n", type=int, default=256, metavar="N", help="test images to measure it on, 256 by default")
     add("--wait", action="store_true", help="show how it goes, and return when it has been measured")
+    add = parsers["reproduce"].add_argument
+    add("target", metavar="TARGET", help="table1-mnist, table2-cifar10, table3, figure1a, ..., ablation")
+    add("--data", metavar="NAME", help="digits, mnist or cifar10, where the target does not say it")
+    add("--scale", type=float, default=1.0, metavar="S", help="share of the full cost, such as 0.1; 5 epochs at least")
+    add("--seeds", type=int, default=1, metavar="N", help="training seeds of every run, 1 by default")
+    add("--autoattack", action="store_true", help="with AutoAttack on the ladder, where it is installed")
+    add("--dry-run", action="store_true", help="say what it would take on this device, and do nothing")
     parsers["job"].add_argument("folder", metavar="FOLDER")
     parsers["job"].add_argument("--device")
     parsers["job"].add_argument("--parent", type=int, help=argparse.SUPPRESS)

@@ -56,6 +56,7 @@ class Ladder(Measured):
 
     kind: Literal["ladder"] = "ladder"
     autoattack: bool = Field(default=True, description="with AutoAttack, where pyautoattack is installed")
+    restarts: bool = Field(default=True, description="with the attacks of ten restarts on what the others left")
 
 
 class Curves(Measured):

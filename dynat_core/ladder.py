@@ -63,13 +63,14 @@ def ladder(
     seed: int = 0,
     batch: int = 250,
     autoattack: bool = True,
+    restarts: bool = True,
     state: LadderState | None = None,
 ) -> Iterator[LadderEvent]:
     """Attack the images rung by rung, and tell after every batch; the last event is a `LadderFinished`.
 
     model: float32, logits out. x: (n, C, H, W) in [0, 1]; y: (n,) labels; both are moved to the model's device. eps:
-    pixels. batch: images at a time, halved when memory runs out. autoattack: run it where it is installed. state: go on
-    from here, with the same model, images and settings.
+    pixels. batch: images at a time, halved when memory runs out. autoattack: run it where it is installed. restarts:
+    with the attacks of ten restarts. state: go on from here, with the same model, images and settings.
 
     The result: n, eps, norm, seed; `rungs`, each with the fields of `Rung`, n, attacked (images it was run on),
     correct, accuracy, low, high (Wilson), seconds, gradients (what the attack cost, without one for each image's FOSC),
@@ -79,7 +80,7 @@ def ladder(
     Raises LadderError for a state of something else, ValueError for impossible arguments.
     """
     x, y = judged(model, x, y, eps, norm, batch)
-    names = [rung.name for rung in rungs(autoattack and aa.available() is not None)]
+    names = [rung.name for rung in rungs(autoattack and aa.available() is not None, restarts)]
     asked = {"eps": float(eps), "norm": norm, "seed": int(seed), "of": _fingerprint(model, x, y)}
     if state is None:
         progress = {
@@ -257,6 +258,8 @@ class _Climb:
         left_out = []
         if "autoattack" not in self.at["rungs"]:
             left_out.append(f"{aa.INSTALL}." if self.at["wanted"] else "AutoAttack was not asked for.")
+        if not any(rung.restarts > 1 for rung in self.rungs):
+            left_out.append("The attacks of ten restarts were not asked for.")
         asked = {name: self.at["asked"][name] for name in ("eps", "norm", "seed")}
         return {
             "n": n, **asked, "batch": self.at["batch"], "rungs": told, "worst": _share(counts["none"], n),

@@ -82,9 +82,11 @@ RUNGS = (
 )  # fmt: skip
 
 
-def rungs(autoattack: bool) -> tuple[Rung, ...]:
-    """The attacks in their order, with AutoAttack or without."""
-    return RUNGS if autoattack else RUNGS[:-1]
+def rungs(autoattack: bool, restarts: bool = True) -> tuple[Rung, ...]:
+    """The attacks in their order, with AutoAttack or without, with the attacks of many restarts or without."""
+    return tuple(
+        rung for rung in RUNGS if (autoattack or rung.name != "autoattack") and (restarts or rung.restarts == 1)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ the attacks

@@ -198,6 +198,7 @@ class _Work:
         state = LadderState.from_bytes(kept.read_bytes()) if kept.exists() else None
         events = ladder(
             model, x, y, eps=threat.eps, norm=threat.norm, seed=settings.seed, autoattack=settings.autoattack,
+            restarts=settings.restarts,
             state=state,
         )  # fmt: skip
         for event in events:

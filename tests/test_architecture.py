@@ -20,12 +20,13 @@ HEAVY = {
     f"dynat_core.{name}"
     for name in (
         "threat", "fosc", "attacks", "frozen", "models", "data", "devices",
-        "strategy", "strategies", "trades", "learned", "l2l", "optimizers", "trainer",
-        "evaluate", "analyses", "segments", "preflight", "diagnosis", "siege", "own_training",
+        "strategy", "strategies", "curriculum", "trades", "learned", "l2l", "optimizers", "trainer",
+        "evaluate", "analyses", "segments", "weight_line", "preflight", "diagnosis", "siege", "own_training",
         "measured_epoch", "next_action", "loading", "measurements",
         "ladder", "ladder_rungs", "ladder_state", "curves", "curves_result", "transfer", "autoattack",
         "memory", "inputs",
         "architectures", "conventions", "state_dict", "model_files", "model_reader", "model_adding",
+        "black_box",
     )
 }  # fmt: skip
 COMPUTING = {"torch", "torchvision", "sklearn", "scipy"}
@@ -68,7 +69,8 @@ MAY_IMPORT = {
 # These know nothing of folders, queues, processes and screens: plain data in, plain data out.
 PURE = {
     "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
-    "dynat_core.strategy", "dynat_core.strategies", "dynat_core.trades", "dynat_core.learned", "dynat_core.l2l",
+    "dynat_core.strategy", "dynat_core.strategies", "dynat_core.curriculum", "dynat_core.trades",
+    "dynat_core.learned", "dynat_core.l2l",
     "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
     "dynat_core.architectures", "dynat_core.conventions", "dynat_core.state_dict",
     "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
@@ -81,7 +83,7 @@ PURE = {
     "dynat_core.theory.minimax", "dynat_core.theory.concavity", "dynat_core.theory.logistic",
     "dynat_core.theory.entropy", "dynat_core.theory.probe", "dynat_core.theory.adversarial_sgd",
     "dynat_core.theory.weak_order", "dynat_core.theory.learning_rate",
-    "dynat_core.comparison",
+    "dynat_core.comparison", "dynat_core.published", "dynat_core.paper_runs",
 }  # fmt: skip
 FOLDERS_AND_PROCESSES = {
     "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.evaluations", "dynat_core.jobs",
@@ -90,7 +92,7 @@ FOLDERS_AND_PROCESSES = {
     "dynat_core.__main__", "dynat_core.compared", "dynat_core.exports", "dynat_core.report",
     "dynat_core.comparison_report", "dynat_core.bookkeeping",
     "dynat_core.model_files", "dynat_core.model_reader", "dynat_core.model_adding", "dynat_core.trusted_programs",
-    "dynat_core.own_data",
+    "dynat_core.own_data", "dynat_core.reproduce", "dynat_core.reproduced", "dynat_core.black_box",
 }  # fmt: skip
 
 
