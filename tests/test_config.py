@@ -26,8 +26,11 @@ REFUSED = [
     ({"strategy.T_control": "31"}, "strategy.T_control must be at most epochs (31 > 30)."),
     ({"strategy.T_control": "0"}, "strategy.T_control must be 1 or more (got 0)."),
     ({"strategy.stop_form": "slide"}, "strategy.stop_form must be one of 'box', 'paper' or 'code' (got slide)."),
-    ({"strategy.name": "magic"}, "strategy.name must be one of unsecured, standard, dynamic, curriculum, fgsm-then-pgd, "
-                                 "trades, l2l (got magic)."),
+    (
+        {"strategy.name": "magic"},
+        "strategy.name must be one of unsecured, standard, dynamic, curriculum, fgsm-then-pgd, "
+        "trades, l2l (got magic).",
+    ),
     ({"strategy.cmax": "1"}, "strategy.cmax is not a setting; did you mean strategy.c_max?"),
     ({"stratgy.c_max": "1"}, "stratgy.c_max is not a setting; did you mean strategy?"),
     ({"strategy.steps": "0"}, "strategy.steps must be 1 or more (got 0)."),
