@@ -89,7 +89,7 @@ def training_gradients(run: Run) -> float | None:
     counts = run.history().counts.get("train/steps")
     if counts is None or len(counts) < 2:
         return None
-    return float(np.nanmean(gradients(counts[1:], run.config.strategy.steps, asking(run.config))))
+    return float(np.nanmean(gradients(counts[1:], run.config.strategy.gradients, asking(run.config))))
 
 
 def training_seconds(run: Run) -> float | None:

@@ -661,9 +661,14 @@ class RunConfig(Settings):
 
     def summary(self) -> str:
         """The run in a few words."""
-        strategy = STRATEGY_WORDS[self.strategy.name]
+        strategy = self.training_words()
         length = f", {self.epochs} epochs" if self.trains_here else ""
         return f"{strategy} on {self.data.words}, eps {describe_eps(self.threat.eps)}{length}"
+
+    def training_words(self) -> str:
+        """The strategy, and the optimiser where it is not SGD: `Standard with EntropySGD`."""
+        optimizer = "" if isinstance(self.optimizer, Sgd) else f" with {OPTIMIZER_WORDS[self.optimizer.name]}"
+        return STRATEGY_WORDS[self.strategy.name] + optimizer
 
     def title(self) -> str:
         """The name somebody gave, or else what tells it from others: `Dynamic, digits, eps .15, seed 3`."""
@@ -672,7 +677,7 @@ class RunConfig(Settings):
         eps, norm = self.threat.eps, "" if self.threat.norm == "linf" else f"{NORM_WORDS[self.threat.norm]} "
         whole = round(eps * 255)
         size = f"{whole}/255" if whole and abs(eps * 255 - whole) < 1e-6 and eps < 1 else f"{eps:.3g}"
-        what = STRATEGY_WORDS[self.strategy.name]
+        what = self.training_words()
         if isinstance(self.model, Imported) and self.model.architecture:
             what = self.model.architecture
         words = [what, self.data.words, f"{norm}eps {size[1:] if size.startswith('0.') else size}"]

@@ -177,6 +177,11 @@ def test_it_learns_digits():
     assert record["test/clean_accuracy"] > 0.8
 
 
+def test_its_runs_are_told_from_those_of_sgd():
+    assert entropy(**{"strategy.name": "standard"}).title().startswith("Standard with EntropySGD, digits")
+    assert "EntropySGD" in entropy().summary() and "SGD" not in small().title() + small().summary()
+
+
 # --------------------------------------------------------------------------------------------- the learning-rate rule
 
 

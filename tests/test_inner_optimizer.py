@@ -21,6 +21,7 @@ from dynat_core.learned import Learned, Sign, attack, shipped
 from dynat_core.packing import unpack
 from dynat_core.threat import Ball
 from dynat_core.views import inner_optimizer as picture
+from dynat_core.views.base import strategy_style, styled
 from dynat_core.views.still import shapes
 from tests.shipped import EPS, digits
 from tests.shipped import shipped as network
@@ -86,6 +87,12 @@ def test_the_marks_follow_the_cursor_along_the_medians(name):
     assert np.nanmin(up) > 0 > np.nanmax(down)  # large gradients are climbed
     assert shapes(scene.view("rule"), 3)
     assert "trained for 10 steps only" in scene.sentences[11] and "only" not in scene.sentences[10]
+
+
+def test_a_style_that_a_strategy_has_by_nature_is_spared_for_it():
+    series = styled([("a", "dynamic"), ("b", "dynamic"), ("c", "trades"), ("d", "l2l")])
+    assert [s.color for s in series[2:]] == [strategy_style(name)[:2] for name in ("trades", "l2l")]
+    assert len({s.color for s in series}) == 4
 
 
 # ---------------------------------------------------------------------------------------------------------- the screen

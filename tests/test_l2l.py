@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from dynat_core.learned import CUT, Learned, Momentum, Recurrent, Sign, attack, 
 from dynat_core.runs import RunStore
 from dynat_core.strategy import Moment
 from dynat_core.threat import Ball
+from dynat_core.views.epoch_runs import asking, gradients
+from dynat_core.views.facts import cost_words
 from tests.networks import images, network
 from tests.running import assert_same, finished_run, in_child, tiny, train_here
 from tests.test_trainer import epochs, small
@@ -229,6 +232,9 @@ def test_a_run_counts_one_gradient_more_than_steps():
     done = epochs(l2l(**{"recording.final_gradients": 20}))
     assert [e.record["gradients/train_total"] for e in done] == [0, 300 * 5, 300 * 10]
     assert all(e.record["train/n"] == 300 for e in done[1:]) and L2L(steps=4).gradients == 5
+    config, counts = l2l(), np.array([e.histograms["train/steps"] for e in done])
+    spent = gradients(counts, L2L(steps=4).gradients, asking(config))
+    assert spent.tolist() == [5, 5, 5] and cost_words(config, spent[-1]) == "5.0 of 5"  # what every screen says
 
 
 def test_l2_and_the_fast_precision_and_no_room_at_all_train_too():

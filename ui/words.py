@@ -72,8 +72,8 @@ def gradients_per_image(history: History, config: RunConfig) -> str | None:
     counts = history.counts.get("train/steps")
     if not isinstance(config.strategy, AttackedStrategy) or counts is None or len(counts) < 2:
         return None
-    spent = float(np.nanmean(gradients(counts[1:], config.strategy.steps, asking(config))))
-    return f"{number(spent)} of {config.strategy.steps}"
+    spent = float(np.nanmean(gradients(counts[1:], config.strategy.gradients, asking(config))))
+    return f"{number(spent)} of {config.strategy.gradients}"
 
 
 def strategy_words(config: RunConfig) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dynat_core.config import Dynamic, RunConfig
+from dynat_core.config import L2L, Dynamic, RunConfig
 from dynat_core.histograms import BINS
 from dynat_core.views.base import Series
 from dynat_core.views.distributions import Counted
@@ -53,6 +53,11 @@ class EpochRun:
         return getattr(self.config.strategy, "steps", 0)
 
     @property
+    def gradients(self) -> int:
+        """Gradients that an image costs at most; 0 without an attack."""
+        return getattr(self.config.strategy, "gradients", 0)
+
+    @property
     def asking(self) -> int:
         """Gradients that it costs to find out that an image may stop."""
         return asking(self.config)
@@ -75,8 +80,9 @@ class EpochRun:
 
 
 def asking(config: RunConfig) -> int:
-    """Gradients it costs to find out that an image may stop: 1 for Dynamic, 0 where the steps are settled before."""
-    return int(isinstance(config.strategy, Dynamic))
+    """Gradients an image costs beyond one for each step: 1 for Dynamic, to find out that it may stop, and for L2L,
+    whose attacker learns from the end point; 0 where the steps are settled before."""
+    return int(isinstance(config.strategy, Dynamic | L2L))
 
 
 def gradients(counts: np.ndarray, steps: int, asking: int = 1) -> np.ndarray:

@@ -41,7 +41,7 @@ def sentences(runs: Sequence[EpochRun], histories: Sequence[NamedHistory], split
 
 
 def _train_words(run: EpochRun) -> list[str]:
-    name, steps = run.series.name, run.steps
+    name, steps = run.series.name, run.gradients
     if not steps:
         how = "trains on clean images, without an attack" if run.config.trains_here else "was trained elsewhere"
         return [f"{name} {how}."] * len(run.history.epochs)

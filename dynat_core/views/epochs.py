@@ -95,7 +95,7 @@ def _stops(runs: Sequence[EpochRun], split: str, n: int, last: int) -> list[View
     found = [c for run in runs if (c := run.counts("train/steps"))]
     most = max([1, *(run.steps for run in runs)])
     least = 0 if any(run.steps == 0 for run in runs) else 1
-    steps = {run.k: (run.steps, run.asking) for run in runs}
+    steps = {run.k: (run.gradients, run.asking) for run in runs}
 
     def spent(counted: Counted) -> list[str]:
         k = counted.k

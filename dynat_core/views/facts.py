@@ -19,8 +19,8 @@ def cost_words(config: RunConfig, gradients: float | None) -> str:
     """`6.8 of 10`; `no attack` for clean training, a dash where it is not known."""
     if gradients is None:
         return "–"
-    steps = config.strategy.steps if isinstance(config.strategy, AttackedStrategy) else 0
-    return f"{number(gradients)} of {steps}" if steps else "no attack"
+    most = config.strategy.gradients if isinstance(config.strategy, AttackedStrategy) else 0
+    return f"{number(gradients)} of {most}" if most else "no attack"
 
 
 def seconds_words(seconds: float | None) -> str:
