@@ -36,6 +36,7 @@ from dynat_core.segments import bends
 from dynat_core.strategy import Moment
 from dynat_core.threat import Ball, inner
 from dynat_core.trajectories import Trajectory
+from dynat_core.weight_line import direction_from, probed, random_direction
 
 Request = dict[str, Any]
 Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -167,12 +168,49 @@ def curvature(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     return {"n": len(chosen.unique()), "eps": eps, "accuracy": float(right)}, arrays
 
 
+def weight_line(request: Request, cancelled: Cancelled, said: Said) -> Answer:
+    """The adversarial loss and its gradient along a straight line through a checkpoint's weights.
+
+    request: store, run, epoch, and optionally way ("random" | "training", the way from the epoch kept before), reach
+    (half the line, as a share of the weights' norm; default .01), places (default 30), count (of test images; default
+    100). Returns the arrays (places,) of `weight_line.probed`, and n, eps, reach, before (that epoch, or None) and
+    apart (how far its weights are, as a share of the norm). Raises RunError where no epoch before was kept.
+    """
+    model, config = _model(request)
+    test, device = _data(config.data).test, _device(model)
+    reach, places, count = (request.get(name, usual) for name, usual in _LINE.items())
+    before, apart = None, None
+    if request.get("way", "random") == "training":
+        run = _run(request)
+        before = max((epoch for epoch in run.kept_epochs() if epoch < int(request["epoch"])), default=None)
+        if before is None:
+            raise RunError(f"{run.title} kept no epoch before {request['epoch']}; choose the random direction.")
+        direction, apart = direction_from(model, _model({**request, "epoch": before, "stamp": None})[0])
+    else:
+        direction = random_direction(model, generator_for(torch.device("cpu"), config.seed, "weight line"))
+    x, y = _some(test, torch.arange(min(int(count), len(test))), device)
+
+    def looked(share: float) -> None:
+        _look(cancelled)
+        said(share)
+
+    at = torch.linspace(-float(reach), float(reach), int(places) + 1, dtype=torch.float64)
+    randomness = generator_for(device, config.seed, "weight line starts")
+    found = probed(model, ball_of(config.threat, x), y, direction, at, randomness, looked)
+    header = {"n": len(x), "eps": config.threat.eps, "reach": float(reach), "before": before, "apart": apart}
+    return header, {name: values.float().cpu().numpy() for name, values in found.items()} | {"at": at[1:].numpy()}
+
+
+_LINE = {"reach": 0.01, "places": 30, "count": 100}
+
+
 ANALYSES: dict[str, Callable[[Request, Cancelled, Said], Answer]] = {
     "trajectory": trajectory,
     "loss_slice": loss_slice,
     "indices": indices,
     "probe": probe,
     "curvature": curvature,
+    "weight_line": weight_line,
     "measurement": measurement,
 }
 
