@@ -82,4 +82,4 @@ def stop_below(c: float, form: StopForm = "box") -> Stop:
 
 def _pixel_terms(ball: Ball, z: Tensor, grad: Tensor) -> Tensor:
     low, high = ball.faces
-    return torch.where(grad > 0, grad * (high - z), grad * (low - z))
+    return grad * (torch.where(grad > 0, high, low) - z)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -50,17 +51,17 @@ class Ball:
     def __len__(self) -> int:
         return len(self.x)
 
-    @property
+    @cached_property
     def faces(self) -> tuple[Tensor, Tensor]:
-        """(l, u), each (n, ...): the lowest and highest value of each pixel, L-inf only."""
+        """(l, u), each (n, ...): the lowest and highest value of each pixel, L-inf only. Computed once; not to be
+        changed."""
         return (self.x - self.eps).clamp_(min=self.low), (self.x + self.eps).clamp_(max=self.high)
 
     def project(self, z: Tensor) -> Tensor:
         """(n, ...) the point of the set nearest to `z` (L-inf), or `z` pulled radially into the ball, then cut with the
         box (L2: inside both, as attacks usually do; not the Euclidean projection onto the intersection)."""
         if self.norm == "linf":
-            low, high = self.faces
-            return torch.minimum(torch.maximum(z, low), high)
+            return torch.clamp(z, *self.faces)
         delta = z - self.x
         length = delta.flatten(1).norm(dim=1).clamp(min=torch.finfo(z.dtype).tiny)
         inside = self.x + delta * _per_sample((self.eps / length).clamp(max=1.0), z)

@@ -1,0 +1,101 @@
+"""The frozen view's own gradient at the image, against autograd's; on a GPU where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dynat_core.attacks import cross_entropy, pgd, value_and_grad
+from dynat_core.fosc import stop_below
+from dynat_core.frozen import Frozen
+from dynat_core.threat import Ball
+from tests.networks import images, network
+
+torch.set_num_threads(1)
+CONVOLUTIONS = {
+    "same": {"kernel_size": 3, "padding": 1},
+    "no padding": {"kernel_size": 3},
+    "stride": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "stride that leaves a rest": {"kernel_size": 4, "stride": 3},
+    "dilation": {"kernel_size": 3, "dilation": 2, "padding": 2},
+    "oblong": {"kernel_size": (3, 5), "padding": (1, 2), "stride": (2, 1)},
+    "no bias": {"kernel_size": 1, "bias": False},
+    "reflected": {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+    "padding in words": {"kernel_size": 3, "padding": "same"},
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+@pytest.mark.parametrize("settings", CONVOLUTIONS)
+def test_the_gradient_at_the_image_is_that_of_autograd(channels, settings):
+    torch.manual_seed(3)
+    conv = nn.Conv2d(channels, 5, **CONVOLUTIONS[settings])
+    net = nn.Sequential(conv, nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)).double()
+    x, y = torch.rand(3, channels, 9, 11, dtype=torch.float64), torch.tensor([0, 3, 1])
+    net(x)
+    net.eval()
+    mine, theirs = (value_and_grad(m, cross_entropy, x, y) for m in (Frozen(net), net))
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("part", [slice(0, 1), slice(1, 6), slice(0, 0)])
+def test_the_gradient_is_the_same_for_any_layout_and_part_of_the_batch(layout, part):
+    net, (x, y) = network("mnist-cnn"), images("mnist-cnn")
+    whole = value_and_grad(Frozen(net), cross_entropy, x, y)[2][part]
+    some = value_and_grad(Frozen(net), cross_entropy, x[part].to(memory_format=layout), y[part])[2]
+    torch.testing.assert_close(some, whole, atol=1e-12, rtol=0)
+
+
+def test_groups_and_wide_layers_keep_their_own_gradient():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
+    view = Frozen(net)
+    assert [type(m).__name__ for m in view.net.modules() if isinstance(m, nn.Conv2d)] == [
+        "Conv2d",
+        "_ImageConv2d",
+        "Conv2d",
+    ]
+    assert not any(type(m).__name__ == "_ImageConv2d" for m in net.modules())  # the network itself is left as it was
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_the_frozen_view_repeats_itself_bit_for_bit(precision):
+    x, y = images("mnist-cnn", n=32, dtype=torch.float32)
+    seen = [
+        pgd(
+            Frozen(network("mnist-cnn", torch.float32), precision), Ball(x, 0.3), y, steps=4, alpha=0.075,
+            stop=stop_below(0.05), generator=torch.Generator().manual_seed(1),
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert torch.equal(seen[0].z, seen[1].z) and torch.equal(seen[0].grad, seen[1].grad)
+
+
+# ----------------------------------------------------------------------------------------------------------- on a GPU
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED: this machine has no CUDA device")
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ["digits-cnn", "mnist-cnn", "cifar10-cnn", "preact-resnet18"])
+@pytest.mark.parametrize("norm, eps", [("linf", 8 / 255), ("l2", 0.5)])
+def test_an_attack_on_a_gpu_is_the_attack_on_the_cpu(name, norm, eps):
+    x, y = images(name)
+    start = Ball(x, eps, norm).random_point(torch.Generator().manual_seed(2))
+    found = []
+    for device in ("cpu", "cuda"):
+        net, ball = Frozen(network(name).to(device)), Ball(x.to(device), eps, norm)
+        stop = stop_below(0.02)
+        found.append(pgd(net, ball, y.to(device), steps=5, alpha=eps / 4, start=start.to(device), stop=stop))
+    torch.testing.assert_close(found[1].z.cpu(), found[0].z, atol=1e-9, rtol=0)
+    assert torch.equal(found[1].gradients.cpu(), found[0].gradients)
+
+
+@on_gpu
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_the_frozen_view_on_a_gpu_is_close_to_the_network(precision):
+    net, (x, _) = network("cifar10-cnn", torch.float32).cuda(), images("cifar10-cnn", dtype=torch.float32)
+    tolerance = 1e-3 if precision == "exact" else 0.1
+    torch.testing.assert_close(Frozen(net, precision)(x.cuda()), net(x.cuda()), atol=tolerance, rtol=tolerance)
