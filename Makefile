@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 PORT ?= 8501
 VENV ?= .venv
 VIEW_VENV ?= .venv-view
+BENCH_VENV ?= .venv-bench
+BENCH_ARGS ?= --results benchmarks/results/peers.json
 JOBS ?= 2
 BIN := $(VENV)/bin
 
@@ -11,6 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 VIEW := $(VIEW_VENV)/.installed
+BENCH := $(BENCH_VENV)/.installed
 
 STREAMLIT := -m streamlit run app.py --server.port $(PORT)
 
@@ -23,7 +26,7 @@ DEMO_STORE = $(STORE)/.demos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run view test lint format bench demos $(DEMOS) install port browser clean
+.PHONY: help run view test lint format bench bench-rest demos $(DEMOS) install port browser clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -48,7 +51,10 @@ format: $(DEV) ## format the code, sort imports, mend what ruff can mend by itse
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV) browser ## the measurements of benchmarks/, one after the other
+bench: $(BENCH) ## Dynat beside foolbox, torchattacks, ART and a textbook loop; BENCH_ARGS=--quick is the short one
+	$(BENCH_VENV)/bin/python -m benchmarks.peers $(BENCH_ARGS)
+
+bench-rest: $(DEV) browser ## the other measurements of benchmarks/: screens, scrubbing, lights, learned steps
 	@for bench in benchmarks/*.py; do \
 		echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; \
 	done
@@ -83,6 +89,15 @@ $(VIEW): requirements-view.txt | $(VIEW_VENV)/bin/python
 	$(call pip_install,$(VIEW_VENV)/bin,requirements-view.txt)
 	@touch $@
 
+# Other libraries may not disturb the packages of .venv, and need most of them: they stand apart and see them too.
+$(BENCH): requirements-bench.txt $(DEV)
+	$(BIN)/python -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements-bench.txt
+	@$(BENCH_VENV)/bin/python -c 'import subprocess, sysconfig as s; from pathlib import Path; \
+		there = subprocess.check_output(["$(BIN)/python", "-c", "import sysconfig; print(sysconfig.get_path(\"purelib\"))"]); \
+		Path(s.get_path("purelib"), "dynat.pth").write_bytes(there)'
+	@touch $@
+
 # The second half mends a venv whose making was interrupted before it had pip.
 define pip_install
 @echo "Installing $(2) into $(patsubst %/bin,%,$(1)): minutes the first time, seconds later."
@@ -108,4 +123,4 @@ browser: $(DEV)
 	@$(BIN)/python tools/install_browser.py
 
 clean: ## remove the virtual environments and what tools left behind; runs stay
-	rm -rf $(VENV) $(VIEW_VENV) static/*.js test-output .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VIEW_VENV) $(BENCH_VENV) static/*.js test-output .pytest_cache .ruff_cache .hypothesis
