@@ -27,6 +27,7 @@ from dynat_core.run import Run
 from dynat_core.runs import RunStore
 
 FOLDER = ".reproductions"  # hidden, so that the store does not take it for a run
+SHIPPED = Path(__file__).resolve().parent.parent / "reproductions"  # part of the repository
 _LOOK = 0.2  # seconds
 _LADDERED = ("table1", "table3", "ablation")  # parts that need a ladder on every run
 _SINGLE, _RESTARTED = 68, 1040  # gradients a ladder takes of one image: its attacks of one start, and of ten

@@ -9,15 +9,15 @@ from typing import Any
 
 import streamlit as st
 
+from dynat_core import reproduce
 from dynat_core.paper_runs import PARTS
 from dynat_core.published import CAUTIONS, SOURCE, TABLES
-from dynat_core.reproduce import FOLDER, results
 from dynat_core.views import View
 from dynat_core.views import paper as picture
 from dynat_core.views import paper_words as told
 from dynat_core.views.still import painted
 from dynat_core.views.words import number
-from ui.frame import ROOT, page, screen_of
+from ui.frame import page, screen_of
 from ui.link import choice
 from ui.store import store
 
@@ -81,14 +81,14 @@ def main() -> None:
 
 def stamp() -> float:
     """Changes when a result is written."""
-    folder = store().folder / FOLDER
+    folder = store().folder / reproduce.FOLDER
     return max((path.stat().st_mtime for path in folder.glob("*.json")), default=0.0) if folder.is_dir() else 0.0
 
 
 @st.cache_data(show_spinner=False, max_entries=4)
 def loaded(folder: str, changed: float) -> list[dict[str, Any]]:
     """What was reproduced in this store, and what is shipped."""
-    return results(store().folder / FOLDER, ROOT / "reproductions")
+    return reproduce.results(store().folder / reproduce.FOLDER, reproduce.SHIPPED)
 
 
 # ---------------------------------------------------------------------------------------------------------- the parts

@@ -69,6 +69,7 @@ def test_every_published_number_is_the_slides():
     for name, row, *numbers in lines:
         columns = HEADS[name.partition("-")[0]].split()
         assert TABLES[name].columns == tuple(columns)
+        assert [TABLES[name].text(row, column) for column in columns] == numbers
         assert [TABLES[name].value(row, column) for column in columns] == [float(text) for text in numbers]
     assert TABLES["table1-mnist"].value("fgsm-then-pgd", "clean") is None
     assert TABLES["table2-mnist"].value("dynamic", "clean") is None

@@ -204,8 +204,8 @@ def _figure3(result: Mapping[str, Any], form: str) -> list[View]:
             "line": {"color": "@muted", "width": 1, "dash": "dot"}}  # fmt: skip
     fig = dict(middle.fig or {})
     fig["layout"] = {**fig["layout"], "shapes": [rule], "annotations": [
-        {"x": result["switch"], "y": 0.04, "yref": "paper", "text": " PGD from here", "showarrow": False,
-         "xanchor": "left", "font": {"size": 11, "color": "@muted"}}]}  # fmt: skip
+        {"x": result["switch"], "y": 0.99, "yref": "paper", "yanchor": "top", "xanchor": "left",
+         "text": " PGD from here", "showarrow": False, "font": {"size": 11, "color": "@muted"}}]}  # fmt: skip
     middle = View(**{**vars(middle), "fig": fig})
     return [_by_epoch(result, "standard", form, "3a"), middle, _by_epoch(result, "fgsm-then-pgd", form, "3c")]
 

@@ -67,7 +67,7 @@ def table(part: str, data: str, result: Mapping[str, Any] | None) -> tuple[list[
         name = ROW_WORDS[row]
         if published and row in published.rows:
             called = published.names.get(row)
-            cells = [_percent(published.value(row, column)) for column in columns]
+            cells = [_percent(published.text(row, column)) for column in columns]
             rows.append([f"{name} ({called})" if called else name, *cells, *["–"] * len(rungs), "published"])
         if result and row in result["rows"]:
             found = result["rows"][row]
@@ -77,8 +77,8 @@ def table(part: str, data: str, result: Mapping[str, Any] | None) -> tuple[list[
     return heads, rows
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} %"
+def _percent(printed: str | None) -> str:
+    return "–" if printed is None else f"{printed} %"
 
 
 def disagreements(part: str, data: str, result: Mapping[str, Any]) -> list[str]:
@@ -212,7 +212,7 @@ def ablation_table(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]
         spent = [g for g in result["gradients"][cell] if g is not None]
         cost = number(sum(spent) / len(spent), 3) if spent else "–"
         rows.append([cell, cost, *(measured_words(rungs[name]) for name in ("clean", "pgd-20", "cw-30", "worst"))])
-    return ["training", "gradients an image", "clean", "PGD-20", "C&W", "worst case"], rows
+    return ["training", "gradients an image, recording included", "clean", "PGD-20", "C&W", "worst case"], rows
 
 
 def answer_words(answer: Mapping[str, Any]) -> str:
