@@ -173,7 +173,7 @@ def weight_line(request: Request, cancelled: Cancelled, said: Said) -> Answer:
 
     request: store, run, epoch, and optionally way ("random" | "training", the way from the epoch kept before), reach
     (half the line, as a share of the weights' norm; default .01), places (default 30), count (of test images; default
-    100). Returns the arrays (places,) of `weight_line.probed`, and n, eps, reach, before (that epoch, or None) and
+    50). Returns the arrays (places,) of `weight_line.probed`, and n, eps, reach, before (that epoch, or None) and
     apart (how far its weights are, as a share of the norm). Raises RunError where no epoch before was kept.
     """
     model, config = _model(request)
@@ -198,10 +198,10 @@ def weight_line(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     randomness = generator_for(device, config.seed, "weight line starts")
     found = probed(model, ball_of(config.threat, x), y, direction, at, randomness, looked)
     header = {"n": len(x), "eps": config.threat.eps, "reach": float(reach), "before": before, "apart": apart}
-    return header, {name: values.float().cpu().numpy() for name, values in found.items()} | {"at": at[1:].numpy()}
+    return header, {name: values.float().cpu().numpy() for name, values in (found | {"at": at[1:]}).items()}
 
 
-_LINE = {"reach": 0.01, "places": 30, "count": 100}
+_LINE = {"reach": 0.01, "places": 30, "count": 50}
 
 
 ANALYSES: dict[str, Callable[[Request, Cancelled, Said], Answer]] = {

@@ -9,13 +9,12 @@ from dynat_core.errors import RunError
 from dynat_core.theory import concavity, minimax
 from dynat_core.views import theorem as picture
 from dynat_core.views.words import percent
-from ui.choose import DEMO_TRIO
 from ui.frame import page, screen_of
 from ui.link import Cursor, choice
 from ui.paths import ask, can_be_asked, look_at_helper
 from ui.scrubber import scrubber
 from ui.store import runs, store
-from ui.theory import explained, setting
+from ui.theory import explained, setting, shipped_networks
 from ui.words import plain
 
 SCREEN = screen_of("Theorem")
@@ -71,7 +70,7 @@ def main() -> None:
         st.info(plain(problem))
     above, below = st.container(key="theorem-picture"), st.columns([7, 3], gap="large", vertical_alignment="bottom")
     with below[0]:
-        known = networks()
+        known = shipped_networks()
         chosen = choice(SCREEN, "network", "Network of the lowest picture", {"small": "small, trained here", **known})
     with below[1]:
         share = setting(
@@ -101,12 +100,6 @@ def small(share: float) -> concavity.Measured:
     """Curvatures on a small ReLU network, trained here on the Learn screen's moons, in balls of `share` of EPS."""
     x, y = concavity.moons()
     return concavity.measure(concavity.trained(x, y, epochs=120), x, y, EPS * share)
-
-
-def networks() -> dict[str, str]:
-    """The shipped digits networks that are there, id -> title."""
-    found = {run.id: run for run in runs() if run.state == "finished"}
-    return {id: found[id].title for id in DEMO_TRIO if id in found and found[id].kept_epochs()}
 
 
 def of_run(id: str, share: float) -> concavity.Measured:

@@ -6,7 +6,9 @@ from math import log
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
+from dynat_core.theory import small_network
 from dynat_core.theory.adversarial_sgd import Quadratic
 from dynat_core.theory.learning_rate import best, ruled, second_moment, settled
 from dynat_core.theory.weak_order import fitted_order, measured_errors, weak_errors
@@ -144,3 +146,44 @@ def test_a_stronger_attack_lets_the_rate_fall_earlier():
     assert first == sorted(first, reverse=True) and first[0] > first[-1] > 0
     q = Quadratic(0.02, 0)
     assert q.kappa == 1 and abs(first[0] * q.eta - log(q.start**2 / settled(q) - 1) / 2) < 2 * q.eta
+
+
+# ------------------------------------------------------------------------------------------------- the small network
+
+
+def test_the_shipped_digits_are_the_first_threes_and_eights_of_scikit_learn():
+    digits = load_digits()
+    at = np.sort(np.concatenate([np.flatnonzero(digits.target == k)[:60] for k in (3, 8)]))
+    net = small_network.two_digits()
+    np.testing.assert_array_equal(net.x, digits.data[at] / 16)
+    np.testing.assert_array_equal(net.y, np.where(digits.target[at] == 8, 1, -1))
+
+
+def test_the_small_network_s_gradients_and_drift_are_differences_of_losses():
+    net = small_network.two_digits()
+    theta, eta, ascents, h = net.start(), 0.1, 3, 1e-5
+
+    def penalised(w):
+        slope, g = net.gradients(w, net.x)
+        return net.loss(w) + eta / 2 * ascents * np.square(g).sum(1).mean() + eta / 4 * slope @ slope
+
+    one = small_network.Network(net.x[:1], net.y[:1])
+    for k in (0, 100, 515, 525, 528):
+        e = np.eye(len(theta))[k] * h
+        slope = (net.loss(theta + e) - net.loss(theta - e)) / (2 * h)
+        assert net.gradients(theta, net.x)[0][k] == pytest.approx(slope, abs=1e-8)
+        turn = (penalised(theta + e) - penalised(theta - e)) / (2 * h)
+        assert -small_network.drift(net, theta, eta, ascents)[k] == pytest.approx(turn, abs=1e-7)
+    for k in (0, 20, 63):
+        e = np.eye(64)[k] * h
+        ends = [small_network.Network(one.x + way, one.y).loss(theta) for way in (e, -e)]
+        assert one.gradients(theta, one.x)[1][0, k] == pytest.approx((ends[0] - ends[1]) / (2 * h), abs=1e-8)
+
+
+def test_on_the_small_network_the_equation_is_of_second_order_the_blind_one_of_first_and_pgd_is_outside_it():
+    found = small_network.changes(3, (0.1, 0.05, 0.025))
+    orders = {name: np.polyfit(np.log(found.etas), np.log(off), 1)[0] for name, off in found.errors().items()}
+    assert 1.8 < orders["full"] < 2.2 and 0.9 < orders["blind"] < 1.5 and abs(orders["pgd"]) < 0.2
+    assert (found.errors()["pgd"] > 0.2).all() and (found.measured < 0).all()
+    attacked = small_network.signed(9)(net := small_network.two_digits(), net.start())
+    assert np.abs(attacked - net.x).max() <= 0.15 + 1e-12 and attacked.min() >= 0 and attacked.max() <= 1

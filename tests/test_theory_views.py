@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from dynat_core.packing import pack, unpack
-from dynat_core.theory import concavity, learning_rate, minimax, weak_order
+from dynat_core.theory import concavity, learning_rate, minimax, seeds, small_network, weak_order
 from dynat_core.theory.adversarial_sgd import Quadratic
 from dynat_core.theory.probe import probe
-from dynat_core.views import Scene, sde, smoothness, theorem
+from dynat_core.views import Scene, sde, sde_network, smoothness, theorem, weight_line
+from dynat_core.views import seeds as seeds_view
 from dynat_core.views.base import View
 from dynat_core.views.decades import decades, laid
 from dynat_core.views.still import shapes
@@ -34,10 +35,26 @@ def sde_scene(eta: float = 0.1, ascents: int = 3, batch: int = 4) -> Scene:
     rates = {"fixed": np.ones(steps), "half": np.full(steps, 0.5), "rule": learning_rate.ruled(q, steps),
              "best": learning_rate.best(q, steps)}  # fmt: skip
     moments = {name: learning_rate.second_moment(q, u) for name, u in rates.items()}
-    return sde.sde(sde.Study(q, q.paths(steps, 200), found, moments))
+    paths, changes = small_network.paths(eta, ascents, steps), small_network.changes(ascents, (0.1, 0.05))
+    below = sde_network.network(paths, changes, eta, ascents)
+    return sde.sde(sde.Study(q, q.paths(steps, 200), found, moments), more=below)
 
 
+def line_scene(other: tuple[float, str] | None = None) -> Scene:
+    rng, at = np.random.default_rng(0), np.linspace(-0.01, 0.01, 13)[1:]
+    arrays = {name: rng.uniform(0.1, 9, 12) for name in ("loss", "clean", "attacked", "held", "still", "left")}
+    found = weight_line.Line(arrays | {"flips": rng.uniform(0, 0.01, 12), "at": at}, "a network", other)
+    return weight_line.weight_line(found, [seeds_view.paired(SEEDS, "trades", "PGD AT", 12)])
+
+
+_ROWS = {"standard": (0.7, 0.72, 0.71), "trades": (0.75, 0.78, 0.75)}
+SEEDS = seeds.of({
+    "seeds": [0, 1, 2], "n": 100, "data": "digits", "eps": 0.15, "epochs": 3, "attacks": ["PGD-20"],
+    "rows": {name: [dict.fromkeys(("clean", "pgd", "worst"), v) for v in values] for name, values in _ROWS.items()},
+})  # fmt: skip
 SCENES = {
+    "line": line_scene(),
+    "line, another network on it": line_scene((-0.005, "epoch 29")),
     "theorem": theorem_scene(),
     "theorem, little noise": theorem_scene(0.1),
     "smoothness": smoothness.smoothness(probe("across", 0.5, 1, 0.2)),
@@ -162,3 +179,21 @@ def test_the_bars_of_the_runs_add_up_to_all_runs():
 def test_the_switch_chooses_whose_error_is_drawn():
     found = {v.id: dict(v.when) for v in SCENES["sde"].views if v.slot == "errors"}
     assert found == {"errors-mean": {"moment": "mean"}, "errors-variance": {"moment": "variance"}}
+
+
+def test_seeds_are_compared_in_pairs_and_nothing_is_claimed_without_the_interval():
+    apart = SEEDS.difference("trades", "pgd")
+    values = np.array([0.05, 0.06, 0.04])
+    half = 4.302653 * values.std(ddof=1) / 3**0.5  # Student's t, two degrees of freedom
+    np.testing.assert_allclose([apart.mean, apart.low, apart.high], [0.05, 0.05 - half, 0.05 + half], rtol=1e-6)
+    assert seeds_view.difference_words(apart) == "+5.0 points (95 %: +2.5 to +7.5), higher"
+    once = seeds.of({"seeds": [0], "n": 9, "rows": {k: [{"pgd": v[0]}] for k, v in _ROWS.items()}})
+    assert seeds.told_apart(once.difference("trades", "pgd")) == "not told apart"
+
+
+def test_the_shipped_seeds_are_five_on_the_same_images_at_equal_gradient_evaluations():
+    found = seeds.measured()
+    assert len(found.seeds) == 5 and all(len(rows) == 5 for rows in found.rows.values())
+    assert set(found.values("entropy-sgd", "gradients")) == set(found.values("standard", "gradients")) == {10.0}
+    for rows in found.rows.values():
+        assert all(row["worst"] <= row["pgd"] <= row["clean"] for row in rows)

@@ -11,6 +11,7 @@ from torch import nn
 
 from dynat_core.analyses import ANALYSES, Replaced
 from dynat_core.errors import RunError
+from dynat_core.packing import pack, unpack
 from dynat_core.runs import RunStore
 from dynat_core.threat import Ball
 from dynat_core.weight_line import direction_from, probed, random_direction
@@ -118,6 +119,7 @@ def test_the_analysis_probes_a_run_s_checkpoint(way):
     assert header["n"] == 20 and header["eps"] == run.config.threat.eps
     assert (header["before"], header["apart"] is None) == ((29, False) if way == "training" else (None, True))
     assert all(values.shape == (4,) and np.isfinite(values).all() for values in arrays.values())
+    assert {values.dtype for values in unpack(pack(header, arrays))[1].values()} == {np.dtype("float32")}
     assert arrays["attacked"].mean() > 3 * arrays["still"].mean() > 0 and (arrays["loss"] > arrays["clean"]).all()
     again = ANALYSES["weight_line"](request, lambda: False, none)[1]
     assert all(np.array_equal(again[name], values) for name, values in arrays.items())

@@ -7,7 +7,9 @@ from html import escape
 
 import streamlit as st
 
-from ui.link import Link
+from ui.choose import DEMO_TRIO
+from ui.link import Link, carry
+from ui.store import runs
 from ui.words import plain
 
 
@@ -42,3 +44,18 @@ def explained(formula: str, where: str, shows: str, not_shows: str, cautions: Se
         said = f"<p><b>What this shows.</b> {escape(shows)}</p><p><b>What it does not show.</b> {escape(not_shows)}</p>"
         notes = "".join(f"<li>{escape(caution)}</li>" for caution in cautions)
         st.html(f'<div class="dynat-line">{said}<ul>{notes}</ul><p class="dynat-quiet">{escape(source)}</p></div>')
+
+
+def shipped_networks() -> dict[str, str]:
+    """The shipped digits networks that are there, id -> title."""
+    found = {run.id: run for run in runs() if run.state == "finished"}
+    return {id: found[id].title for id in DEMO_TRIO if id in found and found[id].kept_epochs()}
+
+
+def use_in_a_run(what: str, preset: str, schedule: str | None = None, said: str = "") -> None:
+    """A button that leads to Train with a preset loaded, and a schedule of the learning rate. said: beside it."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        if st.button(f"Use {what} in a run", key=f"use-{preset}"):
+            st.switch_page("pages/train.py", query_params=carry(preset=preset, schedule=schedule))
+        if said:
+            st.caption(said)

@@ -16,13 +16,14 @@ from dynat_core.views.decades import decades, laid
 from dynat_core.views.figures import axis, band, layout, line, share_axis
 from dynat_core.views.words import number
 
-RUNS, EQUATION, BLIND, RULE, BEST = range(5)
+RUNS, EQUATION, BLIND, RULE, BEST, PGD = range(6)
 SERIES = (
     Series("runs, step by step", SPARE[3][:2], "solid"),
     Series("the equation", SPARE[0][:2], "dashdot"),
     Series("first order, blind to the attack", ("#7A4B2A", "#D9A37B"), "dot"),
     Series("learning-rate rule", SPARE[1][:2], SPARE[1][2]),
     Series("best learning rate", SPARE[2][:2], "dash"),
+    Series("PGD with signs and projection", ("#44546A", "#B8C4D6"), "longdash"),
 )
 MOMENTS = (("mean", "mean"), ("variance", "variance"))
 _SAMPLES = 5
@@ -42,10 +43,11 @@ class Study:
         return self.model.eta * np.arange(len(self.runs))
 
 
-def sde(study: Study, moment: str = "mean") -> Scene:
-    """Return the scene; its cursor is the step. moment: whose error is shown first, a key of MOMENTS."""
+def sde(study: Study, moment: str = "mean", more: Sequence[View] = ()) -> Scene:
+    """Return the scene; its cursor is the step. moment: whose error is shown first, a key of MOMENTS. more: views of
+    the same steps, below."""
     n = len(study.runs)
-    views = [_paths(study), _places(study), *(_errors(study, name, n) for name, _ in MOMENTS), _rates(study)]
+    views = [_paths(study), _places(study), *(_errors(study, name, n) for name, _ in MOMENTS), _rates(study), *more]
     labels = [f"step {k}, time {number(t)}" for k, t in enumerate(study.times)]
     switches = (Switch("moment", "Error of the", MOMENTS, moment, "m"),)
     words = [Words([[s] for s in _sentences(study)])]
@@ -60,14 +62,14 @@ def _paths(study: Study) -> View:
     n, q, t = len(study.runs), study.model, study.times
     steps = list(range(n))
     low, high = np.quantile(study.runs, [0.025, 0.975], axis=1)
-    data = [part | {"meta": RUNS} for part in band(steps, _listed(low), _listed(high), f"@s{RUNS}")]
-    data += [line(steps, _listed(study.runs[:, k]), f"@s{RUNS}/0.45", "solid", 0.8, meta=RUNS) for k in range(_SAMPLES)]
+    data = [part | {"meta": RUNS} for part in band(steps, listed(low), listed(high), f"@s{RUNS}")]
+    data += [line(steps, listed(study.runs[:, k]), f"@s{RUNS}/0.45", "solid", 0.8, meta=RUNS) for k in range(_SAMPLES)]
     mean, spread = q.equation_mean(t), q.equation_variance(t) ** 0.5
     for shift, width in ((-2, 1.3), (0, 2.6), (2, 1.3)):
         look = f"@s{EQUATION}", SERIES[EQUATION].dash, width
-        data.append(line(steps, _listed(mean + shift * spread), *look, meta=EQUATION))
+        data.append(line(steps, listed(mean + shift * spread), *look, meta=EQUATION))
     blind = q.equation_mean(t, 1.0)
-    data.append(line(steps, _listed(blind), f"@s{BLIND}", SERIES[BLIND].dash, 2, meta=BLIND))
+    data.append(line(steps, listed(blind), f"@s{BLIND}", SERIES[BLIND].dash, 2, meta=BLIND))
     arrays: dict[str, np.ndarray] = {}
     moves: list[dict[str, Any]] = [{"kind": "rule", "color": "@ink"}]
     notes = []
@@ -75,12 +77,12 @@ def _paths(study: Study) -> View:
         arrays[f"mean-{k}"] = values.astype(np.float32)
         moves.append({"kind": "dot", "arr": f"mean-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(v) for v in values], k))
-    frame = layout(_step_axis(q.eta, n), axis("θ", _reach(study), fixedrange=True, nticks=6))
+    frame = layout(step_axis(q.eta, n), axis("θ", _reach(study), fixedrange=True, nticks=6))
     words = f"band: middle 95 % of {study.runs.shape[1]:,} runs; thin: the equation's mean ± 2 standard deviations"
-    frame["annotations"] = [_corner(words, 1.0, 1.0)]
+    frame["annotations"] = [corner(words, 1.0, 1.0)]
     return View(
         "paths", "Does the equation predict these runs?", 7, 290, fig={"data": data, "layout": frame}, moves=moves,
-        notes=notes, seek=True, arrays=arrays, colors=_colors(),
+        notes=notes, seek=True, arrays=arrays, colors=colors(),
     )  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def _places(study: Study) -> View:
     notes = [Note([f"sd {number(v)}" for v in values], k) for k, values in zip((RUNS, EQUATION), spreads, strict=True)]
     return View(
         "places", "How are they spread at this step?", 5, 290, fig={"data": [], "layout": frame}, moves=moves,
-        notes=notes, arrays={"shares": shares.astype(np.float32), "normal": curve}, colors=_colors(),
+        notes=notes, arrays={"shares": shares.astype(np.float32), "normal": curve}, colors=colors(),
     )  # fmt: skip
 
 
@@ -125,15 +127,15 @@ def _errors(study: Study, moment: str, n: int) -> View:
     found = study.errors[moment]
     at = laid(found.etas).round(5).tolist()
     data = [
-        line(at, _listed(laid(found.full)), f"@s{EQUATION}", SERIES[EQUATION].dash, 2.2, meta=EQUATION),
-        line(at, _listed(laid(found.blind)), f"@s{BLIND}", SERIES[BLIND].dash, 2.2, meta=BLIND),
+        line(at, listed(laid(found.full)), f"@s{EQUATION}", SERIES[EQUATION].dash, 2.2, meta=EQUATION),
+        line(at, listed(laid(found.blind)), f"@s{BLIND}", SERIES[BLIND].dash, 2.2, meta=BLIND),
     ]
     guides, words = _guides(found, (1, 2) if moment == "mean" else (2,))
     size, half = np.abs(found.measured), 1.96 * found.spread
     sure = size > half  # the others' interval reaches 0, which a logarithmic axis has no place for
     up, down = laid(size + half) - laid(size), laid(size) - laid(np.where(sure, size - half, np.nan))
-    x, y, color = _listed(laid(found.etas[sure])), _listed(laid(size[sure])), f"@s{RUNS}"
-    bars = {"type": "data", "symmetric": False, "array": _listed(up[sure]), "arrayminus": _listed(down[sure]),
+    x, y, color = listed(laid(found.etas[sure])), listed(laid(size[sure])), f"@s{RUNS}"
+    bars = {"type": "data", "symmetric": False, "array": listed(up[sure]), "arrayminus": listed(down[sure]),
             "color": color, "thickness": 1.4, "width": 4}  # fmt: skip
     data.append({"type": "scatter", "mode": "markers", "x": x, "y": y, "error_y": bars, "hoverinfo": "skip",
                  "marker": {"size": 7, "color": color}, "meta": RUNS})  # fmt: skip
@@ -147,7 +149,7 @@ def _errors(study: Study, moment: str, n: int) -> View:
     said = _order(found)
     return View(
         f"errors-{moment}", "How does the error shrink with the step size?", 5, 270, "", "errors", {"moment": moment},
-        fig={"data": data, "layout": frame}, notes=[Note([said] * n)], colors=_colors(),
+        fig={"data": data, "layout": frame}, notes=[Note([said] * n)], colors=colors(),
     )  # fmt: skip
 
 
@@ -193,25 +195,25 @@ def _rates(study: Study) -> View:
             (1.1, "dash") if thin else (4.5 if name == "rule" else 2, SERIES[k].dash)
         )  # the best lies on the rule
         data.append(
-            line(steps, _listed(laid(values)), f"@s{k}/0.55" if name == "rule" else f"@s{k}", dash, width, meta=k)
+            line(steps, listed(laid(values)), f"@s{k}/0.55" if name == "rule" else f"@s{k}", dash, width, meta=k)
         )
         if thin:
             continue
         arrays[f"moment-{name}"] = laid(values).astype(np.float32)
         moves.append({"kind": "dot", "arr": f"moment-{name}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(v) for v in values], k))
-    frame = layout(_step_axis(q.eta, n), decades("mean of θ², exact", list(study.moments.values())), left=62)
-    frame["annotations"] = [_corner("thin dashed: learning rate fixed at a half and at a quarter of eta", 1.0, 1.0)]
+    frame = layout(step_axis(q.eta, n), decades("mean of θ², exact", list(study.moments.values())), left=62)
+    frame["annotations"] = [corner("thin dashed: learning rate fixed at a half and at a quarter of eta", 1.0, 1.0)]
     return View(
         "rates", "Which learning rate comes closest, and when must it fall?", 7, 270,
-        fig={"data": data, "layout": frame}, moves=moves, notes=notes, seek=True, arrays=arrays, colors=_colors(),
+        fig={"data": data, "layout": frame}, moves=moves, notes=notes, seek=True, arrays=arrays, colors=colors(),
     )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------ small pieces
 
 
-def _step_axis(eta: float, n: int) -> dict[str, Any]:
+def step_axis(eta: float, n: int) -> dict[str, Any]:
     """The steps 0 .. n-1, with what they are in time."""
     every = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500) if (n - 1) / s <= 12)
     title = f"step of SGD (time = {number(eta)} × step)"
@@ -225,16 +227,16 @@ def _reach(study: Study) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _corner(text: str, x: float, y: float) -> dict[str, Any]:
+def corner(text: str, x: float, y: float) -> dict[str, Any]:
     return {"text": text, "x": x, "y": y, "xref": "x domain", "yref": "y domain", "xanchor": "right", "yanchor": "top",
             "showarrow": False, "font": {"size": 11, "color": "@muted"}}  # fmt: skip
 
 
-def _listed(values: np.ndarray) -> list[float | None]:
+def listed(values: np.ndarray) -> list[float | None]:
     return [round(float(v), 5) if np.isfinite(v) else None for v in values]
 
 
-def _colors() -> dict[str, tuple[str, str]]:
+def colors() -> dict[str, tuple[str, str]]:
     return {f"s{k}": s.color for k, s in enumerate(SERIES)}
 
 

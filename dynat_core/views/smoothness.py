@@ -25,10 +25,10 @@ SERIES = (
 _WHEEL = ("#7fb2e5", "#b7a3e0", "#e59ab5", "#e8a97c", "#cdb75e", "#8fc28a", "#7fb2e5")
 
 
-def smoothness(probe: Probe) -> Scene:
-    """Return the scene; its cursor runs along the probe."""
+def smoothness(probe: Probe, more: Sequence[View] = ()) -> Scene:
+    """Return the scene; its cursor runs along the probe. more: views of all positions, below."""
     views = [_plane(probe, k) for k in (L2, LINF)]
-    views += [_quotients(probe), _along(probe)]
+    views += [_quotients(probe), _along(probe), *more]
     n = len(probe.at)
     labels = [f"weights {number(a)}, {number(b)}" for a, b in probe.thetas]
     return Scene(n, "place", views, SERIES, [Words([[s] for s in _sentences(probe)])], labels, n - 1)
