@@ -82,7 +82,8 @@ PURE = {
     "dynat_core.config", "dynat_core.presets",
     "dynat_core.theory.minimax", "dynat_core.theory.concavity", "dynat_core.theory.logistic",
     "dynat_core.theory.entropy", "dynat_core.theory.probe", "dynat_core.theory.adversarial_sgd",
-    "dynat_core.theory.weak_order", "dynat_core.theory.learning_rate",
+    "dynat_core.theory.weak_order", "dynat_core.theory.learning_rate", "dynat_core.theory.small_network",
+    "dynat_core.theory.seeds", "dynat_core.weight_line",
     "dynat_core.comparison", "dynat_core.published", "dynat_core.paper_runs",
 }  # fmt: skip
 FOLDERS_AND_PROCESSES = {
