@@ -32,7 +32,7 @@ from dynat_core.jobs import KEPT_MEMORY
 OWN = ("dynat-exact", "dynat-fast")
 STEPS = 10
 # attacks of each contender on each network, the first of which warms up and is thrown away
-REPEATS = {True: {"digits": 5, "mnist": 3, "cifar10": 2}, False: {"digits": 16, "mnist": 10, "cifar10": 4}}
+REPEATS = {True: {"digits": 4, "mnist": 2, "cifar10": 2}, False: {"digits": 16, "mnist": 10, "cifar10": 4}}
 
 
 class Asked:
@@ -130,7 +130,7 @@ def growth(contender: Asked, quick: bool) -> list[dict[str, Any]]:
         "images": [(n, usual | {"n": n, "of": 64}) for n in (64, 128, 256, 512)],
     }
     seen: dict[tuple[str, float], list[float]] = {}
-    for turn in range(2 if quick else 5):
+    for turn in range(1 if quick else 5):
         for what, sizes in questions.items():
             for size, question in sizes:
                 seconds = contender.ask(**question)["seconds"]

@@ -1,0 +1,151 @@
+"""docs/performance.md, written from the JSON of a measurement: no number on it is typed by hand.
+
+python -m benchmarks.peers.page            # from benchmarks/results/peers.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, PAGE, WORDS = (
+    ROOT / "benchmarks/results/peers.json",
+    ROOT / "docs/performance.md",
+    Path(__file__).with_name("words.md"),
+)
+GOALS = {
+    ("cifar10", "dynat-fast"): 3.5,
+    ("mnist", "dynat-fast"): 2.5,
+    ("cifar10", "dynat-exact"): 1.7,
+    ("mnist", "dynat-exact"): 1.4,
+}  # times the fastest other loop
+
+
+def page(found: dict[str, Any]) -> str:
+    """The whole page as Markdown."""
+    parts = [
+        "# Performance",
+        "How fast the attack loop is beside libraries in use today, measured side by side in one run: a ratio on one "
+        "machine, no promise for another. This page is written by `benchmarks/peers/page.py` from "
+        "[the results](../benchmarks/results/peers.json); `make bench` measures again.",
+        machine(found),
+        throughput(found),
+        training(found),
+        growth(found),
+        WORDS.read_text(encoding="utf-8").strip(),
+        "[All guides](README.md)",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def machine(found: dict[str, Any]) -> str:
+    """What measured."""
+    of = found["machine"]
+    limits = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in found["matrix_limit"].items())
+    versions = ", ".join(f"{name} {v}" for name, v in found["contenders"].items() if v)
+    quick = " **This was the short measurement: few repeats, a CIFAR-10 batch of 16.**" if found["quick"] else ""
+    left_out = f" Left out, not installed: {', '.join(found['missing'])}." if found["missing"] else ""
+    return (
+        f"Measured {found['measured']} in {found['seconds']} s: {of['processor']}, {of['cores']} cores, "
+        f"{of['threads']} threads, bfloat16 in hardware: {'yes' if of['bfloat16_in_hardware'] else 'no'}; load "
+        f"{of['load_at_start']} at the start and {of['load_at_end']} at the end; Python {of['python']}, torch "
+        f"{of['torch']}, {versions}. A large matrix product there: {limits}.{quick}{left_out}"
+    )
+
+
+def throughput(found: dict[str, Any]) -> str:
+    """Attacks, and how far from the machine's limit."""
+    fastest = {name: ratio["fastest"] for name, ratio in found["ratios"].items()}
+    rate = {(r["network"], r["contender"]): r["gradients_per_second"] for r in found["throughput"]}
+    lines = [
+        "## Attacks",
+        "PGD-10 from a random start on one batch: gradients per second from the median time, with the slowest and the "
+        "fastest repeat; how many times that of the fastest library or textbook loop; the share of a matrix product's "
+        "speed in the same precision; the most memory held, beyond what the process held before; and the mean "
+        "cross-entropy reached, on the network itself in float32, which shows that all did the same work.",
+        "",
+        "| network | loop | gradients/s | slowest to fastest | times | of matrix limit | MB | loss |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in found["throughput"]:
+        n, base = r["batch"] * r["steps"], rate[r["network"], fastest[r["network"]]]
+        low, high = n / r["seconds"]["high"], n / r["seconds"]["low"]
+        memory = "" if r["peak_mb"] is None else f"{r['peak_mb']:.0f}"
+        lines.append(
+            f"| {r['network']} | {r['contender']} | {r['gradients_per_second']:,.0f} | {low:,.0f} to {high:,.0f} | "
+            f"{r['gradients_per_second'] / base:.2f} | {r['of_matrix_limit']:.0%} | {memory} | {r['loss']:.3f} |"
+        )
+    lines += ["", "| goal | wanted | measured | |", "|---|---|---|---|"]
+    for (network, who), wanted in GOALS.items():
+        got = found["ratios"][network][who]
+        lines.append(f"| {network}, {who} | {wanted} | {got:.2f} | {'reached' if got >= wanted else 'missed'} |")
+    return "\n".join(lines)
+
+
+def training(found: dict[str, Any]) -> str:
+    """Epochs, the parts of a step, and files."""
+    of = found["training"]
+    lines = [
+        "## Training",
+        "A part of an epoch, all of training's work on the same images with the weights held still, at thresholds that "
+        "stop so many of the images after their first step. The network is a trained one; what a whole run saves also "
+        "depends on its schedule.",
+        "",
+        "| network | strategy | c_t | images | gradients/image | seconds | lowest to highest | of Standard's time |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in of["epochs"]:
+        c = "" if r["c_t"] is None else f"{r['c_t']:.3g}"
+        s = r["seconds"]
+        lines.append(
+            f"| {r['network']} | {r['strategy']} | {c} | {r['images']} | {r['gradients_per_image']:.1f} | "
+            f"{s['median']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {r['of_standard']:.2f} |"
+        )
+    lines += [
+        "",
+        "One step taken apart, in milliseconds (`exact`); FOSC with its comparison as a share of the step (goal: 1.5 % "
+        "or less), and the one gradient more that recording FOSC at the end point takes, as a share of PGD-10:",
+        "",
+        "| network | gradient | move | FOSC | FOSC of the step | recorded gradient of the attack |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in of["step"]:
+        ms = " | ".join(f"{1000 * r[part]['median']:.2f}" for part in ("gradient", "move", "fosc"))
+        lines.append(f"| {r['network']} | {ms} | {r['fosc_of_step']:.1%} | {r['recorded_gradient_of_attack']:.0%} |")
+    w = of["writing"]
+    lines += [
+        "",
+        f"Records and the file to resume from, {w['epochs']} epochs of `{w['preset']}`: training "
+        f"{w['train']['median']:.2f} s an epoch, evaluating {w['evaluate']['median']:.2f} s, writing "
+        f"{1000 * w['write']['median']:.0f} ms, which is {w['write_of_epoch']:.1%} of an epoch (goal: 1 % or less).",
+    ]
+    return "\n".join(lines)
+
+
+def growth(found: dict[str, Any]) -> str:
+    """Time against sizes."""
+    lines = [
+        "## Growth",
+        "Time of an attack on the MNIST network (`exact`; 5 steps on 64 images unless varied) against one size, "
+        "and the exponent of the power law that fits best. Width multiplies all layers: 2 is all they could cost.",
+        "",
+        "| against | sizes: milliseconds | exponent |",
+        "|---|---|---|",
+    ]
+    for row in found["growth"]:
+        points = ", ".join(f"{p['size']:g}: {1000 * p['seconds']['median']:.0f}" for p in row["points"])
+        lines.append(f"| {row['against']} | {points} | {row['exponent']:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the page from the file named, or from the results that are kept."""
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    PAGE.write_text(page(json.loads(source.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
