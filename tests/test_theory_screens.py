@@ -139,3 +139,32 @@ def test_theorem_follows_its_sliders():
     few, many = (show("theorem", sigma=sigma, T="8") for sigma in ("2", "0.25"))
     texts = [next(t for t in scene(app)["texts"] if "δ = 0, T = 8" in str(t)) for app in (few, many)]
     assert "the paper's bound is " in texts[0][0] and "is stated from T" in texts[1][0]
+
+
+def test_a_line_through_a_network_needs_torch_and_the_logistic_model_stands_in(monkeypatch, tmp_path):
+    shutil.copytree(ROOT / "checkpoints" / "demo-digits-standard", tmp_path / "store" / "demo-digits-standard")
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path / "store"))
+    store.look_again()
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    app = show("smoothness", of="demo-digits-standard")
+    (sentence,) = [box.value for box in app.info]
+    assert "pip install -r requirements.txt" in sentence and "the logistic model" in sentence
+    assert [view["id"] for view in scene(app)["views"]][:2] == ["plane-0", "plane-1"]
+
+
+@pytest.mark.parametrize("query, problems", [
+    ({"preset": "digits-entropy"}, []),
+    ({"preset": "demo-digits-standard", "schedule": "hold-then-fall"}, []),
+    ({"preset": "demo-digits-standard", "schedule": "<b>"}, ["schedule"]),
+])  # fmt: skip
+def test_use_in_a_run_leads_to_train_with_the_settings_loaded(query, problems):
+    app = show("train", **query)
+    assert len(app.error) == len(problems) and all(
+        part in box.value for part, box in zip(problems, app.error, strict=True)
+    )
+    assert app.session_state["train.preset"] == query["preset"]
+    draft = app.session_state["train.draft"]
+    assert draft["optimizer.name"] == ("entropy-sgd" if query["preset"] == "digits-entropy" else "sgd")
+    fallen = query.get("schedule") == "hold-then-fall"
+    assert draft["optimizer.schedule"] == ("hold-then-fall" if fallen else "milestones")

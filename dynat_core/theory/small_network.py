@@ -16,7 +16,7 @@ import numpy as np
 IMAGES = Path(__file__).resolve().with_name("two_digits.npz")  # the first 60 threes and eights of scikit-learn's digits
 HIDDEN = 8
 _NEAR = 1e-4  # half the distance of central differences
-_GRID = 0.1  # time between the points at which the equation is known; Runge and Kutta's method is exact enough there
+_GRID = 0.05  # time between the points at which the equation is known; Runge and Kutta's method is exact enough there
 
 Weights = np.ndarray  # (d,) all weights as one vector
 
