@@ -220,7 +220,7 @@ def spread_of(measure: str, counts: np.ndarray) -> list[float]:
 
 
 def figure3(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """epochs: the ones shown; rows: row -> quantiles of FOSC of the training examples at each (first seed), and for
+    """shown_epochs, and rows: row -> quantiles of FOSC of the training examples at each (first seed), and for
     every epoch the robust accuracy on test images of each seed (null where unknown); with it the `switch` epoch."""
     found = distributions(pairs)
     for row in found["rows"]:
@@ -232,14 +232,14 @@ def figure3(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def distributions(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """epochs, shares, and rows: row -> form -> quantiles of FOSC of the training examples at each of the epochs."""
+    """shown_epochs, shares, and rows: row -> form -> quantiles of FOSC of the training examples at each of them."""
     run = pairs[0].run
     epochs = shown_epochs(run.config.epochs)
     rows: dict[str, dict[str, Any]] = {}
     for row in _rows(pairs):
         counts = next(pair.run for pair in pairs if pair.wanted.row == row).history().counts
         rows[row] = {form: [spread_of(m, counts[f"train/{m}"][e]) for e in epochs] for form, m in FORMS.items()}
-    return {"epochs": epochs, "shares": list(SHARES), "rows": rows}
+    return {"shown_epochs": epochs, "shares": list(SHARES), "rows": rows}
 
 
 def shown_epochs(epochs: int) -> list[int]:
@@ -251,7 +251,7 @@ def figure4(pairs: Sequence[Pair]) -> dict[str, Any]:
     """As `distributions`, with `separation`: form -> row -> of each seed how often an example of an earlier epoch has
     the larger FOSC, and `gain`: form -> Dynamic's less Standard's, with its interval over the seeds."""
     found = distributions(pairs)
-    epochs = found["epochs"]
+    epochs = found["shown_epochs"]
     separation: dict[str, dict[str, list[float]]] = {form: {} for form in FORMS}
     for pair in pairs:
         counts = pair.run.history().counts

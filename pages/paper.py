@@ -63,7 +63,7 @@ def main() -> None:
             form = choice(SCREEN, "form", "FOSC", FORMS)
     found = loaded(str(store().folder), stamp())
     for part in PARTS_OF[shown]:
-        if part == "table3" and data == "mnist":
+        if part == "table3" and data != "cifar10":
             continue
         head(TABLES[f"{part}-{data}"].title if f"{part}-{data}" in TABLES else PARTS[part][1])
         here = [one for one in found if one["part"] == part and one["data"] == data]

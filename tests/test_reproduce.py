@@ -309,7 +309,11 @@ def test_figures_hold_what_the_runs_recorded():
         path.fosc_paper, rel=1e-3
     )
     four = found("figure4")
-    assert four["epochs"] == [1, 2, 3] and set(four["rows"]) == {"standard", "curriculum", "dynamic"}
+    assert (four["epochs"], four["shown_epochs"]) == (3, [1, 2, 3]) and set(four["rows"]) == {
+        "standard",
+        "curriculum",
+        "dynamic",
+    }
     for row in four["rows"].values():
         for values in [*row["paper"], *row["box"]]:
             assert values == sorted(values)
@@ -328,6 +332,12 @@ def test_the_ablation_answers_whichever_way_it_falls():
         assert answer["mean"] == pytest.approx(differences.mean()) and answer["seeds"] == 2
         assert answer["low"] <= answer["mean"] <= answer["high"]
     assert len(content["gradients"]["Dynamic, CE, box"]) == 2
+
+
+def test_no_part_writes_over_what_is_said_of_all():
+    for part in ("table1", "table2", "figure1a", "figure2", "figure3", "figure4", "ablation"):
+        content = found(part)
+        assert (content["part"], content["epochs"], content["full_epochs"], content["n"]) == (part, 3, 30, 40)
 
 
 def test_provenance_is_whole_and_says_no_time():

@@ -97,11 +97,11 @@ def _figure1b(result: Mapping[str, Any], form: str) -> list[View]:
 
 def _shares(
     id: str, title: str, named: Mapping[str, Sequence[float]], shares: Sequence[float], measure: str, colors: Any,
-    styles: Sequence[tuple[str, str]],
+    styles: Sequence[tuple[str, str]], span: tuple[float, float] | None = None,
 ) -> View:  # fmt: skip
     """Cumulative shares on a logarithmic axis, one curve for each of `named` (quantiles at `shares`)."""
     power = [[_power(v) for v in values] for values in named.values()]
-    low, high = min(p[0] for p in power), max(p[-1] for p in power)
+    low, high = span or (min(p[0] for p in power), max(p[-1] for p in power))
     at, names = _ticks(low, high)
     room = 0.04 * (high - low) + 0.01
     xaxis = figures.axis(measure, (low - room, high + room), showgrid=False, fixedrange=True, tickmode="array",
@@ -131,13 +131,15 @@ def _power(value: float) -> float:
 
 def _by_epoch(result: Mapping[str, Any], row: str, form: str, part: str) -> View:
     """One row's FOSC at the shown epochs, early ones pale and dotted, the last dark and solid."""
-    epochs, found = result["epochs"], result["rows"][row][form]
+    epochs, found = result["shown_epochs"], result["rows"][row][form]
     named = {f"epoch {e}": values for e, values in zip(epochs, found, strict=True)}
     fade = [0.45 + 0.55 * k / max(len(epochs) - 1, 1) for k in range(len(epochs))]
     styles = [(f"@s0/{opacity:.2f}", _DASHES[k % 5]) for k, opacity in enumerate(fade)]
     title = f"{part}. {ROW_WORDS[row]}: FOSC of its training examples"
     colors = {"s0": strategy_style(row)[:2]}
-    return _shares(f"figure-{part}", title, named, result["shares"], FORM_WORDS[form], colors, styles)
+    every = [values for one in result["rows"].values() for values in one[form]]
+    span = min(_power(values[0]) for values in every), max(_power(values[-1]) for values in every)
+    return _shares(f"figure-{part}", title, named, result["shares"], FORM_WORDS[form], colors, styles, span)
 
 
 # ----------------------------------------------------------------------------------------------------------- figure 2

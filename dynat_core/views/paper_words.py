@@ -121,7 +121,11 @@ def setup_words(result: Mapping[str, Any]) -> str:
     config = result["runs"][0]["config"]
     rungs = next(iter(result["rows"].values())) if "rows" in result else {}
     last = "PGD-50 with ten restarts on either loss" if "pgd-50x10-margin" in rungs else ""
-    most = f" The worst case is over all of these, noise{', ' + last if last else ''}." if "worst" in rungs else ""
+    most = (
+        f" The worst case is over all of these, {'noise and ' + last if last else 'and noise'}."
+        if "worst" in rungs
+        else ""
+    )
     return (
         f"Networks: {config['model']['name']}, L-inf eps {describe_eps(result['eps'])}, {result['train_images']:,} "
         f"training images, {result['epochs']} of {result['full_epochs']} epochs; measured at {result['chosen']}, on "
