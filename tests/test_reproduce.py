@@ -24,7 +24,7 @@ from dynat_core.config import Digits, Dynamic, Standard
 from dynat_core.errors import ConfigError, JobError
 from dynat_core.evaluations import evaluations
 from dynat_core.files import read_lines
-from dynat_core.ladder_rungs import RUNGS
+from dynat_core.ladder_rungs import RUNGS, rungs
 from dynat_core.loading import network
 from dynat_core.paper_runs import FEWEST, Target, ablation, full_epochs, lengths, names, setup, target, wanted
 from dynat_core.published import TABLES
@@ -382,6 +382,18 @@ def test_what_a_ladder_costs_is_what_its_rungs_cost():
     single = sum(rung.cost(0) for rung in RUNGS if rung.restarts == 1 and rung.name not in ("clean", "autoattack"))
     restarted = sum(rung.cost(k) for rung in RUNGS if rung.restarts > 1 for k in range(rung.passes))
     assert abs(single - reproduce._SINGLE) <= 3 and abs(restarted - reproduce._RESTARTED) < 0.5
+
+
+def test_a_ladder_without_restarts_has_the_attacks_of_the_paper_alone():
+    assert [rung.name for rung in rungs(False, restarts=False)] == [
+        "clean",
+        "noise",
+        "fgsm",
+        "pgd-10",
+        "pgd-20",
+        "cw-30",
+    ]
+    assert [rung.name for rung in rungs(True)] == [rung.name for rung in RUNGS]
 
 
 def test_the_pace_is_measured_here():

@@ -165,10 +165,13 @@ def _bins_words(result: Mapping[str, Any], form: str) -> list[str]:
 
 
 def _settings_words(result: Mapping[str, Any], form: str) -> list[str]:
-    shares = {name: _mean(one["robust"]) for name, one in result["settings"].items()}
-    best = max(shares, key=lambda name: shares[name])
-    return [f"Most robust as measured: {best}, {measured_words(result['settings'][best]['robust'])} under "
-            f"{result['attack']}; published: eps/2 and eps/4 best, FOSC concentrating at 0 there."]  # fmt: skip
+    settings = {name: one["robust"] for name, one in result["settings"].items()}
+    best = max(settings, key=lambda name: _mean(settings[name]))
+    ends = {name: wilson(sum(c for c, _ in counts), sum(n for _, n in counts)) for name, counts in settings.items()}
+    alone = all(high < ends[best][0] for name, (_, high) in ends.items() if name != best)
+    luck = "" if alone else "; intervals over the images overlap, so that may be luck"
+    most = f"Most robust as measured: {best}, {measured_words(settings[best])} under {result['attack']}{luck}."
+    return [f"{most} Published: eps/2 and eps/4 best, FOSC concentrating at 0 there."]
 
 
 def _switch_words(result: Mapping[str, Any], form: str) -> list[str]:
