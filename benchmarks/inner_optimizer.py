@@ -1,11 +1,12 @@
 """Does a learned step beat sign steps on a model it was not trained on? Measured, and kept for the screen.
 
-    python benchmarks/inner_optimizer.py            # on the shipped digits runs: under a minute on one core
-    python benchmarks/inner_optimizer.py --train    # first trains the learned rule anew (preset digits-l2l, minutes)
+    python benchmarks/inner_optimizer.py digits           # on the shipped digits runs: under a minute on one core
+    python benchmarks/inner_optimizer.py mnist            # on the shipped MNIST runs: minutes
+    python benchmarks/inner_optimizer.py digits --train   # first trains the learned rule anew (minutes)
 
-Everything starts from the same random points of the same 500 test images. The step size of PGD and of momentum PGD is
+Everything starts from the same random points of the same test images. The step size of PGD and of momentum PGD is
 chosen for each model on held-out training images, by the mean loss after the steps compared. Written to
-dynat_core/rules/digits.json, which the screen inner-optimizer reads.
+dynat_core/rules/NAME.json, which the screen inner-optimizer reads.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from dynat_core import data  # noqa: E402
 from dynat_core.attacks import Path as Points  # noqa: E402
+from dynat_core.config import RunConfig  # noqa: E402
 from dynat_core.evaluate import generator_for  # noqa: E402
 from dynat_core.fosc import relative_fosc  # noqa: E402
 from dynat_core.learned import Learned, Momentum, Rule, Sign, attack, shipped  # noqa: E402
@@ -34,37 +37,74 @@ from dynat_core.presets import preset  # noqa: E402
 from dynat_core.runs import RunStore  # noqa: E402
 from dynat_core.threat import Ball  # noqa: E402
 
-RULE, STUDY = ROOT / "dynat_core/rules/digits.safetensors", ROOT / "dynat_core/rules/digits.json"
-RUNS = {
-    "standard": "demo-digits-standard",
-    "dynamic": "demo-digits-dynamic",
-    "unsecured": "demo-digits-unsecured",
-}
-EPS, TRAINED, LAST = 0.15, 10, 30
+TRAINED, LAST = 10, 30
+TUNING = 200  # held-out images on which step sizes are chosen, at most
 COMPARED = (5, 10, 20)
 SIZES = (16.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # alpha = eps / size
 BINS = np.concatenate([-np.logspace(1, -5, 13), np.logspace(-5, 1, 13)])  # of a gradient, in loss per pixel
 FEW = 40  # pixels that a bin needs before its median is drawn
 
 
+@dataclass(frozen=True)
+class SetUp:
+    """Which models are attacked on how many test images, and how the rule was trained. runs: name -> shipped run."""
+
+    name: str
+    eps: float
+    images: int
+    trained: str
+    config: RunConfig
+    runs: Mapping[str, str]
+
+    @property
+    def rule(self) -> Path:
+        """Where the learned rule is kept."""
+        return ROOT / f"dynat_core/rules/{self.name}.safetensors"
+
+
+def _mnist() -> RunConfig:
+    """A short co-training: 2,000 images, 4 epochs."""
+    return preset("digits-l2l").with_values(
+        {
+            "data.name": "mnist", "data.train_size": 2000, "data.validation_size": 200, "data.test_size": 100,
+            "model.name": "mnist-cnn", "threat.eps": 0.3, "epochs": 4, "optimizer.milestones": [3],
+            "recording.test_images": 20, "recording.train_rows": 20, "recording.final_gradients": 20,
+            "recording.steps": 5, "recording.probes": 1,
+        }
+    )  # fmt: skip
+
+
+SETUPS = {
+    "digits": SetUp(
+        "digits", 0.15, 500, "preset digits-l2l, seed 0: 30 epochs along with a classifier of its own",
+        preset("digits-l2l"),
+        {"standard": "demo-digits-standard", "dynamic": "demo-digits-dynamic", "unsecured": "demo-digits-unsecured"},
+    ),
+    "mnist": SetUp(
+        "mnist", 0.3, 100, "2,000 MNIST images, seed 0: 4 epochs along with a classifier of its own", _mnist(),
+        {"standard": "demo-mnist-standard", "dynamic": "demo-mnist-dynamic"},
+    ),
+}  # fmt: skip
+
+
 def main() -> None:
     """Train if asked, measure, write, print."""
     torch.set_num_threads(1)
+    setup = SETUPS[next((name for name in SETUPS if name in sys.argv[1:]), "digits")]
     if "--train" in sys.argv:
-        train_rule()
-    config = preset("digits-l2l")
-    sets = data.load(config.data)
-    models = {name: study(name, run, sets) for name, run in RUNS.items()}
+        train_rule(setup)
+    sets = data.load(RunStore(ROOT / "checkpoints").open(next(iter(setup.runs.values()))).config.data)
+    models = {name: study(setup, run, sets) for name, run in setup.runs.items()}
     found = {
-        "data": "digits, 500 test images",
-        "eps": EPS,
+        "data": f"{setup.name}, {setup.images} test images",
+        "eps": setup.eps,
         "norm": "linf",
         "trained_steps": TRAINED,
-        "trained": "preset digits-l2l, seed 0: 30 epochs along with a classifier of its own",
+        "trained": setup.trained,
         "models": models,
         "versions": {"torch": torch.__version__, "threads": 1},
     }
-    STUDY.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+    setup.rule.with_suffix(".json").write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
     for name, model in models.items():
         for row in model["compared"]:
             print(f"{name}, {row['steps']} steps: " + said(row))
@@ -79,35 +119,37 @@ def said(row: dict[str, Any]) -> str:
     )
 
 
-def train_rule() -> None:
-    """The learned rule of a run of the preset digits-l2l, as it is after its last epoch."""
+def train_rule(setup: SetUp) -> None:
+    """The learned rule of a run of these settings, as it is after its last epoch."""
     from safetensors.torch import save_file
 
     from dynat_core.trainer import EpochDone, train
 
     last = None
-    for event in train(preset("digits-l2l"), device="cpu"):
+    for event in train(setup.config, device="cpu"):
         if isinstance(event, EpochDone):
             last = event
             print(f"epoch {event.record['epoch']}: loss {event.record['train/loss']:.3f}", flush=True)
     assert last is not None
     prefix = "strategy/net/"
     tensors = {name.removeprefix(prefix): t for name, t in last.state()[0].items() if name.startswith(prefix)}
-    RULE.parent.mkdir(exist_ok=True)
-    save_file(tensors, RULE)
+    setup.rule.parent.mkdir(exist_ok=True)
+    save_file(tensors, setup.rule)
 
 
-def study(name: str, run: str, sets: data.DataSet) -> dict[str, Any]:
+def study(setup: SetUp, run: str, sets: data.DataSet) -> dict[str, Any]:
     """Everything the screen shows of one model."""
-    model = network(RunStore(ROOT / "checkpoints").open(run), 30, torch.device("cpu"))
-    held_out, test = (
-        Images(model, split, purpose) for split, purpose in ((sets.validation, "tune"), (sets.test, "test"))
+    model = network(RunStore(ROOT / "checkpoints").open(run), "last", torch.device("cpu"))
+    tuning, few = (
+        data.part_of(split, min(n, len(split))) for split, n in ((sets.validation, TUNING), (sets.test, setup.images))
     )
-    learned = Learned(shipped(RULE), EPS / 4)
+    held_out, test = (Images(model, split, purpose, setup.eps) for split, purpose in ((tuning, "tune"), (few, "test")))
+    eps = setup.eps
+    learned = Learned(shipped(setup.rule), eps / 4)
     best = {rule: held_out.tuned(kind, TRAINED) for rule, kind in (("pgd", Sign), ("momentum", Momentum))}
     rules: dict[str, Rule] = {
-        "pgd": Sign(EPS / best["pgd"]),
-        "momentum": Momentum(EPS / best["momentum"]),
+        "pgd": Sign(eps / best["pgd"]),
+        "momentum": Momentum(eps / best["momentum"]),
         "learned": learned,
     }
     paths = {key: test.climb(rule, LAST) for key, rule in rules.items()}
@@ -119,7 +161,7 @@ def study(name: str, run: str, sets: data.DataSet) -> dict[str, Any]:
         "compared": [compared(held_out, test, learned, steps) for steps in COMPARED],
         "seconds": {key: test.seconds(rule) for key, rule in rules.items()},
         "broken": {key: [int(n) for n in test.broken(path)] for key, path in paths.items()},
-        "rule": rule_curves(test.ball, paths["learned"]),
+        "rule": rule_curves(test.ball, paths["learned"], learned),
     }
 
 
@@ -131,9 +173,9 @@ def part(size: float) -> str:
 class Images:
     """Images of one split and their random starts, the same for every rule."""
 
-    def __init__(self, model: nn.Module, split: data.Split, purpose: str) -> None:
-        self.model, self.y = model, split.labels
-        self.ball = Ball(split.pixels(), EPS)
+    def __init__(self, model: nn.Module, split: data.Split, purpose: str, eps: float) -> None:
+        self.model, self.y, self.eps = model, split.labels, eps
+        self.ball = Ball(split.pixels(), eps)
         self.start = self.ball.random_point(generator_for(torch.device("cpu"), 0, "inner optimizer", purpose))
 
     def climb(self, rule: Rule, steps: int) -> Points:
@@ -147,7 +189,7 @@ class Images:
 
     def tuned(self, kind: Callable[[float], Rule], steps: int) -> float:
         """The size in SIZES whose steps reach the highest mean loss."""
-        return max(SIZES, key=lambda size: float(self.loss(kind(EPS / size), steps).mean()))
+        return max(SIZES, key=lambda size: float(self.loss(kind(self.eps / size), steps).mean()))
 
     def broken(self, path: Points) -> Tensor:
         """(K+1,) images that are misread at each point."""
@@ -175,7 +217,7 @@ def curves(ball: Ball, path: Points) -> dict[str, list[list[float]]]:
 def compared(held_out: Images, test: Images, learned: Rule, steps: int) -> dict[str, Any]:
     """Mean loss after `steps` steps beside PGD's tuned for as many, and the paired difference with its interval."""
     size = held_out.tuned(Sign, steps)
-    ours, theirs = test.loss(learned, steps), test.loss(Sign(EPS / size), steps)
+    ours, theirs = test.loss(learned, steps), test.loss(Sign(test.eps / size), steps)
     gain = ours - theirs
     half = 1.96 * float(gain.std()) / len(gain) ** 0.5
     mean = float(gain.mean())
@@ -186,15 +228,15 @@ def compared(held_out: Images, test: Images, learned: Rule, steps: int) -> dict[
     }  # fmt: skip
 
 
-def rule_curves(ball: Ball, path: Points) -> dict[str, Any]:
+def rule_curves(ball: Ball, path: Points, rule: Rule) -> dict[str, Any]:
     """The learned rule as a curve: quartiles of its step in units of eps, for gradients in each bin, at each step.
 
     Where a pixel is cut the step asked for is not seen, so the rule is run again over the recorded gradients.
     """
-    rule, memory, rows = Learned(shipped(RULE), EPS / 4), None, []
+    memory, rows = None, []
     for grad in path.grad[:-1]:
         move, memory = rule(ball, grad, memory)
-        g, d = grad.flatten().numpy(), move.flatten().numpy() / EPS
+        g, d = grad.flatten().numpy(), move.flatten().numpy() / ball.eps
         place = np.digitize(g, BINS)
         row = []
         for k in range(1, len(BINS)):

@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "dynat_core" / "rules"
 STUDY: dict[str, Any] = json.loads((RULES / "digits.json").read_text())
 MODELS = sorted(STUDY["models"])
+STUDIES: dict[str, dict[str, Any]] = {"digits": STUDY, "mnist": json.loads((RULES / "mnist.json").read_text())}
+BOTH = [(data, name) for data, found in STUDIES.items() for name in sorted(found["models"])]
 torch.set_num_threads(1)
 
 
@@ -59,12 +61,12 @@ def test_the_study_is_what_the_shipped_rule_does():
     assert row["steps"] == 5 and row["learned"] == pytest.approx(float(found["learned"].loss.mean()), rel=2e-3)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_intervals_hold_their_difference_and_the_trained_steps_lie_inside_the_curves(name):
-    model = STUDY["models"][name]
+@pytest.mark.parametrize("data, name", BOTH)
+def test_intervals_hold_their_difference_and_the_trained_steps_lie_inside_the_curves(data, name):
+    model = STUDIES[data]["models"][name]
     for row in model["compared"]:
         low, high = row["interval"]
-        assert low < row["difference"] < high and row["n"] == 500
+        assert low < row["difference"] < high and row["n"] == {"digits": 500, "mnist": 100}[data]
         assert row["learned"] - row["pgd"] == pytest.approx(row["difference"], abs=2e-5)
     assert STUDY["trained_steps"] < len(model["curves"]["learned"]["loss"][0]) - 1
     for curve in model["curves"].values():
