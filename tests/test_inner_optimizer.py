@@ -144,7 +144,8 @@ def test_a_deep_link_chooses_the_model_and_the_step():
 
 
 @pytest.mark.parametrize("query, sentence", [
-    ({"model": "<b>x"}, "There is no model called '<b>x'; there is standard, dynamic, unsecured, mnist-standard, mnist-dynamic."),
+    ({"model": "<b>x"},
+     "There is no model called '<b>x'; there is standard, dynamic, unsecured, mnist-standard, mnist-dynamic."),
     ({"k": "31"}, "There is no k 31; the last one is 30."),
     ({"k": "x"}, "'x' is no k; it must be a whole number."),
 ])  # fmt: skip
