@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 from dataclasses import replace
 from functools import cache
@@ -70,7 +72,9 @@ def reproduce_here(store: Path, target: Target, told: list[str] | None = None) -
 @cache
 def everything() -> Path:
     """A store in which every target was reproduced on the digits; made once in a test process."""
-    store = Path(mkdtemp(prefix="dynat-reproductions-")) / "store"
+    folder = mkdtemp(prefix="dynat-reproductions-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    store = Path(folder) / "store"
 
     def work() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process

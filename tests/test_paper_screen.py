@@ -142,7 +142,7 @@ def test_disagreement_is_said_whichever_way_it_falls():
 
 @pytest.mark.parametrize(
     "low, high, words",
-    [(0.01, 0.05, "a gain beyond"), (-0.05, -0.01, "a loss beyond"), (-0.01, 0.03, "no difference beyond"),
+    [(0.01, 0.05, "a gain beyond"), (-0.05, -0.01, "a loss beyond"), (-0.01, 0.03, "not told apart"),
      (None, None, "one seed says nothing")],
 )  # fmt: skip
 def test_an_answer_of_the_ablation_is_printed_whichever_way_it_falls(low, high, words):

@@ -232,6 +232,6 @@ def answer_words(answer: Mapping[str, Any]) -> str:
     elif high < 0:
         judged = "a loss beyond the luck of training"
     else:
-        judged = "no difference beyond the luck of training"
+        judged = "not told apart from the luck of training"
     question = f"{answer['question'][:1].upper()}{answer['question'][1:]}"
     return f"{question}: {gain_words(answer)} points of the worst case; {judged}."
