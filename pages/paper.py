@@ -42,8 +42,8 @@ WEIGHTED = (
 )
 WORST = "Worst case: an image counts only if it stands under every attack of one start on the ladder."
 SEVERAL = (
-    "Seven questions are asked of the same runs and no interval is widened for that: one that misses 0 by itself may be "
-    "chance."
+    "Seven questions are asked of the same runs and no interval is widened for that: one that misses 0 by itself may "
+    "be chance."
 )
 READINGS = {  # what the paper reads off its figures; from its slides
     "figure1a": "Published reading: lower FOSC, lower accuracy, higher loss.",
