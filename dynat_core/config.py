@@ -311,6 +311,11 @@ class L2(Settings):
 Threat = Annotated[Linf | L2, Field(discriminator="norm")]
 
 
+def threat_of(norm: Literal["linf", "l2"], eps: float) -> Threat:
+    """The threat of a norm and a radius in pixels."""
+    return Linf(eps=eps) if norm == "linf" else L2(eps=eps)
+
+
 # ------------------------------------------------------------------------------------------------------- strategies
 
 

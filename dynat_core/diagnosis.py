@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dynat_core.attacks import in_eval_mode
-from dynat_core.config import L2, NORM_WORDS, Linf, describe_eps, parse_number
+from dynat_core.config import NORM_WORDS, describe_eps, parse_number, threat_of
 from dynat_core.data import Split
 from dynat_core.errors import DynatError
 from dynat_core.evaluate import described, paths
@@ -219,7 +219,7 @@ class _Diagnosis:
         chosen = list(dict.fromkeys([*told, *siege.standing.tolist(), *range(len(siege.x))]))
         fit = max(1, PATH_BYTES // (8 * (SHORT + 1) * siege.x[0].numel()))
         index = torch.tensor(sorted(chosen[: min(fit, PATHS)]), device=siege.x.device)
-        threat = Linf(eps=siege.eps) if siege.norm == "linf" else L2(eps=siege.eps)
+        threat = threat_of(siege.norm, siege.eps)
         attack = {"steps": SHORT, "alpha": siege.eps / 4, "seed": siege.seed, "loss": "margin"}
         parts = [Split(siege.x[some], siege.y[some], some, levels=1) for some in index.split(siege.batch)]
         return Trajectories.joined([paths(siege.model, part, threat, **attack) for part in parts])
@@ -239,9 +239,7 @@ class _Diagnosis:
         siege = self.siege
         n, left = len(siege.x), int(siege.robust.sum())
         whole = siege.steps + len(siege.phases)
-        to_come = (
-            left * whole * max(self.restarts - 1 - max(self.climbed - 1, 0), 0) * bool(self.climbed < self.restarts)
-        )
+        to_come = left * whole * (self.restarts - max(self.climbed, 1))
         if not self.climbed:
             to_come += int((siege.robust & ~siege.attacked).sum()) * whole
         to_come += (left * (NOISE + SEARCH) / 3) * (not self.scaled) * (not self.blind.any())

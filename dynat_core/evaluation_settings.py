@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from dynat_core.config import Number, Settings
 from dynat_core.errors import ConfigError
@@ -75,11 +75,9 @@ class Transfer(Measured):
     steps: int = Field(default=20, ge=1, le=1000, description="PGD steps, step size eps/4")
 
 
-EvaluationSettings = Annotated[Check | Again | Ladder | Curves | Transfer, Field(discriminator="kind")]
 KINDS: dict[str, type[Measured]] = {
     "check": Check, "again": Again, "ladder": Ladder, "curves": Curves, "transfer": Transfer,
 }  # fmt: skip
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(EvaluationSettings)
 
 
 def build(values: dict[str, Any]) -> Check | Again | Ladder | Curves | Transfer:

@@ -5,7 +5,7 @@
     result.json         what was found; the evaluation is finished
     samples.parquet     one row per image
     points.safetensors  (n, C, H, W) the strongest adversarial point known of each image
-    state.parquet, ...  what an interrupted ladder goes on from
+    state.bin           what an interrupted ladder goes on from
     lock, starts.jsonl, status.json, stop, error.json   the job's (see `jobs`)
 
 No torch here: screens import this.
@@ -13,6 +13,7 @@ No torch here: screens import this.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from dynat_core import tables
 from dynat_core.errors import ConfigError, RunError
 from dynat_core.evaluation_settings import Measured, build
-from dynat_core.files import read_json, replace_file, writing
+from dynat_core.files import jsonable, read_json, replace_file, writing
 from dynat_core.jobs import Job
 
 if TYPE_CHECKING:
@@ -71,17 +72,6 @@ class Evaluation:
     def state(self) -> str:
         """One of jobs.STATES, found out now."""
         return self.job.state
-
-    @property
-    def modified(self) -> float:
-        """A key that changes when anything that is shown changes."""
-        found = 0.0
-        for name in ("partial.json", "result.json", "error.json", "stop", "status.json", "lock"):
-            try:
-                found += (self.folder / name).stat().st_mtime
-            except OSError:
-                continue
-        return found
 
     def status(self) -> dict[str, Any] | None:
         """Progress for display: share (0 to 1), words, eta_s, updated; None before the first."""
@@ -135,34 +125,19 @@ class Evaluation:
         replace_file(self.folder / name, content, durable=durable)
 
     def write_json(self, name: str, content: dict[str, Any], durable: bool = True) -> None:
-        """The same for JSON; raises ValueError for NaN."""
-        self.write(name, json.dumps(content, allow_nan=False).encode(), durable)
+        """The same for JSON; numpy's numbers and arrays may be in it."""
+        self.write(name, json.dumps(jsonable(content), allow_nan=False).encode(), durable)
 
 
 def evaluations(run_folder: Path) -> list[Evaluation]:
     """All evaluations of a run that can be read, newest first."""
-    found = []
-    for name in _names(run_folder):
-        try:
-            found.append(Evaluation(run_folder / FOLDER / name))
-        except RunError:
-            continue
-    return sorted(found, key=lambda e: (e.created, e.name), reverse=True)
+    return _readable(run_folder, _names(run_folder))[::-1]
 
 
 def waiting(run_folder: Path) -> list[Evaluation]:
     """Those of a run that nobody has finished yet, oldest first; cheap where there is none."""
-    names = [
-        name for name in _names(run_folder)
-        if not os.path.exists(f"{run_folder}/{FOLDER}/{name}/result.json")
-    ]  # fmt: skip
-    found = []
-    for name in names:
-        try:
-            found.append(Evaluation(run_folder / FOLDER / name))
-        except RunError:
-            continue
-    return sorted(found, key=lambda e: (e.created, e.name))
+    unfinished = [n for n in _names(run_folder) if not os.path.exists(f"{run_folder}/{FOLDER}/{n}/result.json")]
+    return _readable(run_folder, unfinished)
 
 
 def open_evaluation(run_folder: Path, name: str) -> Evaluation:
@@ -205,3 +180,12 @@ def _names(run_folder: Path) -> list[str]:
             return [e.name for e in entries if _NAME.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
     except OSError:
         return []
+
+
+def _readable(run_folder: Path, names: list[str]) -> list[Evaluation]:
+    """Oldest first; what cannot be read is left out."""
+    found = []
+    for name in names:
+        with contextlib.suppress(RunError):
+            found.append(Evaluation(run_folder / FOLDER / name))
+    return sorted(found, key=lambda e: (e.created, e.name))

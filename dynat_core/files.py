@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,17 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
             raise
     finally:
         os.close(file)
+
+
+def jsonable(value: Any) -> Any:
+    """What JSON takes: numpy's numbers and arrays become Python's; NaN and infinity, which it has not, become None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: jsonable(entry) for key, entry in value.items()}
+    return [jsonable(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

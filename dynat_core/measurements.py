@@ -28,6 +28,7 @@ from dynat_core.evaluation_settings import Again, Check, Curves, Ladder, Measure
 from dynat_core.evaluations import Evaluation
 from dynat_core.files import append_line, storage_sentence
 from dynat_core.loading import chosen_images, network, pixels
+from dynat_core.provenance import start_entry
 from dynat_core.run import Run
 from dynat_core.runs import RunStore
 
@@ -71,9 +72,7 @@ class _Work:
 
     def run(self) -> None:
         """Load, attack, record."""
-        at = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "device": str(self.device),
-              "versions": {"torch": torch.__version__, "numpy": np.__version__}}  # fmt: skip
-        append_line(self.evaluation.folder / "starts.jsonl", at)
+        append_line(self.evaluation.folder / "starts.jsonl", start_entry(str(self.device)))
         self.show("loading", 0.0)
         kinds: dict[type[Measured], Callable[[], None]] = {
             Check: self._check, Again: self._again, Ladder: self._ladder, Curves: self._curves,
@@ -121,7 +120,7 @@ class _Work:
         about = {"run": self.home.id, "epoch": self.home.epoch_of(self.settings.epoch), "eps": threat.eps,
                  "norm": threat.norm, "seed": self.settings.seed, "chosen": how, "device": str(self.device),
                  "seconds": round(time.monotonic() - self._began, 2)}  # fmt: skip
-        self.evaluation.write_json("result.json", {**about, **_plain(result)})
+        self.evaluation.write_json("result.json", {**about, **result})
         for name in ("status.json", "partial.json", "state.bin"):
             with contextlib.suppress(OSError):
                 (self.evaluation.folder / name).unlink(missing_ok=True)
@@ -146,7 +145,7 @@ class _Work:
                 report = stage.report
                 if not report.verdict.finished:
                     known = with_image_numbers(report, index).to_json()
-                    self.evaluation.write_json("partial.json", _plain(known), durable=False)
+                    self.evaluation.write_json("partial.json", known, durable=False)
             self.show(stage.words, stage.share, stage.note)
         assert report is not None
         report = with_image_numbers(report, index)
@@ -198,8 +197,7 @@ class _Work:
         state = LadderState.from_bytes(kept.read_bytes()) if kept.exists() else None
         events = ladder(
             model, x, y, eps=threat.eps, norm=threat.norm, seed=settings.seed, autoattack=settings.autoattack,
-            restarts=settings.restarts,
-            state=state,
+            restarts=settings.restarts, state=state,
         )  # fmt: skip
         for event in events:
             if isinstance(event, LadderFinished):
@@ -267,10 +265,9 @@ def measure_imported(run: Run, device: str | None, ended: Callable[[], bool] = l
 
     writer, where, config = run.writer(), choose(device or run.config.device), run.config
     writer.go_on()
-    test = data.load(config.data).test
-    entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "device": str(where),
-             "versions": {"torch": torch.__version__, "numpy": np.__version__}}  # fmt: skip
-    writer.start({**entry, "data_hash": data.load(config.data).fingerprint})
+    images = data.load(config.data)
+    test = images.test
+    writer.start(start_entry(str(where), images.fingerprint))
     split = part_of(test, min(config.recording.test_images or len(test), len(test))).to(where)
     found = measured_epoch(network(run, 0, where), split, config, 0)
     if ended():
@@ -293,18 +290,3 @@ def _sentence(error: Exception, folder: Path) -> str:
         return "There was not enough memory for a single image; ask for fewer images or use another device."
     first = (str(error).strip().splitlines() or [""])[0][:200]
     return f"The evaluation broke off with {type(error).__name__}: {first}; its log says where."
-
-
-def _plain(value: Any) -> Any:
-    """What JSON takes: numpy's numbers become Python's, NaN and infinity become None."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

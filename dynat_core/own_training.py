@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +18,14 @@ from torch import Tensor, nn
 
 from dynat_core import evaluations, tables
 from dynat_core.attacks import in_eval_mode
-from dynat_core.config import L2, Custom, Elsewhere, Linf, OwnData, Recording, RunConfig, Threat, parse_number
+from dynat_core.config import Custom, Elsewhere, OwnData, Recording, RunConfig, Threat, parse_number, threat_of
 from dynat_core.data import Split
 from dynat_core.errors import RunError
 from dynat_core.evaluate import described
 from dynat_core.evaluation_settings import Check
 from dynat_core.jobs import Job
 from dynat_core.measured_epoch import from_table, measured_epoch, reached
+from dynat_core.provenance import start_entry
 from dynat_core.run import Run
 from dynat_core.runs import RunStore
 from dynat_core.threat import Norm
@@ -57,8 +57,7 @@ def log_run(
     radius = parse_number(eps)
     if not isinstance(radius, int | float) or not 0 < radius < float("inf"):
         raise RunError(f"eps must be above 0, such as 0.03 or 8/255 (got {eps}).")
-    threat: Threat = Linf(eps=radius) if norm == "linf" else L2(eps=radius)
-    return LoggedRun(Path(folder), threat, name, epochs, steps, seed, tuple(classes))
+    return LoggedRun(Path(folder), threat_of(norm, radius), name, epochs, steps, seed, tuple(classes))
 
 
 class LoggedRun:
@@ -140,7 +139,7 @@ class LoggedRun:
         self._claim.enter_context(Job(run.folder).claim())
         self._run, self._writer = run, run.writer()
         self._writer.go_on()
-        self._writer.start(start_entry())
+        self._writer.start(start_entry(None))
         return run
 
 
@@ -169,14 +168,6 @@ def external_config(
     )
 
 
-def start_entry() -> dict[str, Any]:
-    """What starts.jsonl says of a program's own run."""
-    import sys
-
-    versions = {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__}
-    return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions}
-
-
 # ------------------------------------------------------------------------------------------------ a report, kept
 
 
@@ -196,10 +187,9 @@ def save_report(report: Report, folder: Path, name: str | None) -> Path:
     settings, kept = report.settings, report.paths
     if report.recorded is None or kept is None:
         raise RunError("This report is not finished; save the one that diagnose returns.")
-    threat: Threat = Linf(eps=settings["eps"]) if settings["norm"] == "linf" else L2(eps=settings["eps"])
     pictures: Any = _Pictures(kept.x, len(report.recorded))
     config = external_config(
-        threat, pictures, kept.logits.shape[-1], (), settings.get("model", "a model checked in a program"),
+        threat_of(settings["norm"], settings["eps"]), pictures, kept.logits.shape[-1], (), settings["model"],
         name, 0, 20, settings["seed"], path_steps=kept.z.shape[1] - 1,
     )  # fmt: skip
     run = RunStore(folder.parent).create(config, folder.name, kind="external")
@@ -208,7 +198,7 @@ def save_report(report: Report, folder: Path, name: str | None) -> Path:
     with Job(run.folder).claim():
         writer = run.writer()
         writer.go_on()
-        writer.start(start_entry())
+        writer.start(start_entry(None))
         writer.epoch(found.record, table, found.counts, None, None)
         result = {"best": found.reached, "last": found.reached, "attack": config.attack_words()}
         writer.finish(result, {"last": table, "best": table}, kept)

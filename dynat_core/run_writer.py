@@ -8,14 +8,13 @@ records are those of a run that was never interrupted.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynat_core import histograms, tables
 from dynat_core.errors import RunError
-from dynat_core.files import append_line, parse_lines, replace_file
+from dynat_core.files import append_line, jsonable, parse_lines, replace_file
 from dynat_core.history import whole_epochs
 from dynat_core.run import ENDINGS, EPOCHS, FORMAT, HISTOGRAMS, RESUME, Run, part
 
@@ -88,7 +87,7 @@ class RunWriter:
         if weights is not None:
             self._write("weights", epoch, _tensors_to_bytes(weights))
         append_line(self.folder / HISTOGRAMS, {"version": histograms.VERSION, "epoch": epoch, **counts})
-        append_line(self.folder / EPOCHS, {key: _finite(value) for key, value in record.items()})
+        append_line(self.folder / EPOCHS, {key: jsonable(value) for key, value in record.items()})
         self.recorded, self.best = epoch, record.get("best_epoch")
 
     def resume(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -112,7 +111,7 @@ class RunWriter:
             self._write("samples", name, tables.samples_to_bytes(table))
         if paths is not None and len(paths):
             self._write("paths", self.recorded, tables.paths_to_parquet(paths))
-        replace_file(self.folder / "result.json", json.dumps(_finite(result), indent=1, allow_nan=False).encode())
+        replace_file(self.folder / "result.json", json.dumps(jsonable(result), indent=1, allow_nan=False).encode())
         for name in (RESUME, "status.json"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -184,12 +183,3 @@ def _tensors_to_bytes(tensors: Mapping[str, Tensor], note: dict[str, str] | None
     from safetensors.torch import save
 
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, note)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: None stands for both."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -103,14 +103,14 @@ class Siege:
 
         yield from self.each(self.everyone, look)
 
-    def climb(self, restart: int, size: int | None = None, name: str = "pgd margin") -> Iterator[int]:
+    def climb(self, restart: int, size: int | None = None) -> Iterator[int]:
         """One restart of the main attack on the images that still stand."""
 
         def attack(who: Tensor, randomness: torch.Generator) -> None:
             randomness.manual_seed(randomness.initial_seed() + restart)
             ball, y = self.ball(who), self.y[who]
             rho, l1, attacked, nearest = self._phases(ball, y, ball.random_point(randomness))
-            self._settle(who, nearest, name, restart)
+            self._settle(who, nearest, "pgd margin", restart)
             stands = self.robust[who]
             here = margin(attacked.logits, y).float()
             nearer = stands & ((here < self.margin[who]) | self.rho[who].isnan())
@@ -164,7 +164,7 @@ class Siege:
         assert nearest is not None
         return torch.stack(rhos), torch.stack(l1s), settling, nearest
 
-    def _settle(self, who: Tensor, logits: Tensor, name: str, restart: int = -1) -> None:
+    def _settle(self, who: Tensor, logits: Tensor, name: str, restart: int) -> None:
         """Note which of `who` are wrong by these logits (m, classes)."""
         wrong = (logits.argmax(1) != self.y[who]) & self.robust[who]
         hit = who[wrong]

@@ -11,9 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from subprocess import DEVNULL, SubprocessError, check_output
 from typing import TYPE_CHECKING, Any
 
 from dynat_core import evaluations
@@ -103,6 +101,7 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) ->
     """Train and record until the end, or until somebody wants it to end."""
     from dynat_core import data
     from dynat_core.devices import choose
+    from dynat_core.provenance import start_entry
     from dynat_core.trainer import EpochDone, Progress, train
 
     config = run.config
@@ -112,7 +111,7 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) ->
     _as_many_threads_as_before(run)
     writer = run.writer()
     state = writer.recover()
-    writer.start({**_start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded})
+    writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded})
     pace = _Pace(config.epochs)
     shown = 0.0
     saved = time.monotonic()
@@ -209,38 +208,6 @@ class _Pace:
 
 
 # ---------------------------------------------------------------------------------------- what a start rests on
-
-
-def _start_entry(device: str, fingerprint: str) -> dict[str, Any]:
-    import torch
-
-    versions = {"python": sys.version.split()[0]}
-    for name in ("torch", "torchvision", "numpy"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions,
-        "device": device,
-        "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
-        "threads": torch.get_num_threads(),
-        "data_hash": fingerprint,
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit this code is at, with "-dirty" if it was changed since; None outside a repository."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return None
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    try:
-        return check_output(command, stderr=DEVNULL, timeout=10, text=True).strip() or None
-    except (OSError, SubprocessError):
-        return None
 
 
 def _refuse_other_data(run: Run, fingerprint: str) -> None:

@@ -9,21 +9,23 @@ import pandas as pd
 import streamlit as st
 
 from dynat_core.config import NORM_WORDS, describe_eps, parse_number
-from dynat_core.errors import ConfigError, RunError
+from dynat_core.errors import ConfigError
 from dynat_core.evaluation_settings import Again, Check, build
 from dynat_core.evaluations import Evaluation
 from dynat_core.run import Run
 from dynat_core.verdict import next_actions
 from dynat_core.views import check as pictures
+from dynat_core.views.facts import share
 from ui.add_model import form
-from ui.checks import BUSY, busy, drawn, of_kind, progress, push, remember, start_here, warm_up
+from ui.checks import BUSY, busy, of_kind, progress, push, remember, start_here, warm_up
 from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.link import Link, carry
 from ui.measured import measured_tabs
+from ui.stills import head, picture
 from ui.store import runs
-from ui.words import plain, share
+from ui.words import plain
 
 SCREEN = screen_of("Check a model")
 LOOK = 0.5  # seconds between looks at a check that is under way
@@ -207,7 +209,7 @@ def watch(run: Run, check: Evaluation) -> None:
         progress(check, check.name, here=True)
         known = check.result() or check.partial()
         if known is None:
-            findings_refused(check)
+            looking(check)
             return
         lights(run, check, known)
         if check.state == "finished":
@@ -216,7 +218,7 @@ def watch(run: Run, check: Evaluation) -> None:
     verdict()
 
 
-def findings_refused(check: Evaluation) -> None:
+def looking(check: Evaluation) -> None:
     """Before the first image: what is being done."""
     if check.state in BUSY:
         st.html('<p class="dynat-waiting" role="status">Looking at the model and its images.</p>')
@@ -301,16 +303,16 @@ def after(run: Run, check: Evaluation, known: dict[str, Any]) -> None:
     samples = check.samples()
     left, right = st.columns([7, 5], gap="medium")
     with left:
-        drawn(pictures.endings(samples), f"endings-{check.name}")
+        picture(pictures.endings(samples), f"endings-{check.name}", zooms=True)
     with right:
         actions(run, check, known, samples)
-        st.html('<h4 class="dynat-head">Take it away</h4>')
+        head("Take it away")
         take_away_evaluation(run, check)
 
 
 def actions(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.DataFrame) -> None:
     """What to run next, one press each, and what those that were run changed."""
-    st.html('<h4 class="dynat-head">What to run next?</h4>')
+    head("What to run next?")
     done = [a for a in of_kind(run, "again") if a.settings.after == check.name]
     offered = next_actions(samples, {light["name"]: light["ok"] for light in known["verdict"]["lights"]})
     if not offered and not done:
@@ -359,10 +361,7 @@ def compared(run: Run, again: Evaluation) -> None:
             query = carry(run=run.id, image=newly[0], images=",".join(str(k) for k in newly[:CARRIED]))
             st.switch_page("pages/trajectory.py", query_params=query)
 
-    try:
-        outcome()
-    except RunError as error:
-        st.error(plain(error))
+    outcome()
 
 
 with page("Check a model", "May I believe this number? Had the attack finished, and on which images not?"):

@@ -23,14 +23,14 @@ from dynat_core.comparison import (
 )
 from dynat_core.exports import comparison_files
 from dynat_core.runs import Run
-from dynat_core.views import View, compare
+from dynat_core.views import compare
 from dynat_core.views.facts import cost_words, seconds_words, share, value_words
-from dynat_core.views.still import painted
 from ui.cards import swatches
 from ui.choose import choose_runs
 from ui.exports import buttons
 from ui.frame import page, screen_of, teaching
 from ui.link import carry
+from ui.stills import head, picture, table
 from ui.words import plain
 
 SCREEN = screen_of("Compare")
@@ -51,7 +51,7 @@ def main() -> None:
     seeds(networks)
     for place, view in zip(st.columns(2), (compare.accuracies(networks), compare.deltas(networks)), strict=True):
         with place:
-            picture(view)
+            picture(view, f"{SCREEN}.{view.id}")
     numbers(runs, networks)
     rungs(networks)
     for line in (told.attack_seed_words(run, network) for run, network in zip(runs, networks, strict=True)):
@@ -63,30 +63,6 @@ def main() -> None:
         head("Take away")
         ids = "-".join(["comparison", *(run.id for run in runs)])[:120]
         buttons(comparison_files(networks), lambda: told.comparison_report(runs), ids)
-
-
-def head(words: str) -> None:
-    """The heading of a part of the screen."""
-    st.html(f'<h4 class="dynat-head">{escape(words)}</h4>')
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table of cells that are markup already."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    drawn = f'<table class="dynat-table"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
-    st.html(f'<div class="dynat-wide">{drawn}</div>')
-
-
-def picture(view: View) -> None:
-    """A picture of the comparison; its own button saves it as PNG."""
-    head(view.title)
-    dark = st.context.theme.type == "dark"
-    figure = painted(dict(view.fig or {}), view.colors, dark)
-    figure["layout"] |= {"height": view.height, "autosize": True}
-    save = {"format": "png", "scale": 3, "filename": view.id}
-    config = {"displaylogo": False, "modeBarButtons": [["toImage"]], "toImageButtonOptions": save}
-    st.plotly_chart(figure, theme=None, key=f"{SCREEN}.{view.id}", config=config)
 
 
 def numbers(runs: Sequence[Run], networks: Sequence[Compared]) -> None:

@@ -9,18 +9,19 @@ from typing import Any
 
 import streamlit as st
 
-from dynat_core.compared import latest, training_seconds
+from dynat_core.compared import latest, training_seconds, verdict
 from dynat_core.config import describe_eps
 from dynat_core.runs import Run
 from dynat_core.views import inner_optimizer as picture
-from dynat_core.views.facts import seconds_words
+from dynat_core.views.facts import seconds_words, share
 from ui.cards import swatches
 from ui.frame import page, screen_of
 from ui.link import Cursor, carry, choice
 from ui.scrubber import scrubber
-from ui.store import history, runs
+from ui.stills import head, table
+from ui.store import runs
 from ui.theory import explained
-from ui.words import gradients_per_image, outcome, plain, share, verdict_words
+from ui.words import gradients_per_image, outcome, plain
 
 SCREEN = screen_of("Inner optimiser")
 STUDIES = Path(__file__).resolve().parent.parent / "dynat_core" / "rules"
@@ -119,7 +120,8 @@ def compared(model: dict[str, Any], name: str) -> None:
         )  # fmt: skip
     title = f"Mean loss after k steps on the {MODELS[name]} model, PGD's step tuned for each k"
     heads = ("steps k", "learned rule", "PGD", "difference (95 %, paired)", "images", "so")
-    st.html(f'<h4 class="dynat-head">{title}</h4>' + table(heads, rows))
+    head(title)
+    table(heads, rows)
     seconds = model["seconds"]
     st.html(
         '<p class="dynat-facts">Each step costs one gradient and the end point one more, whatever the rule. 10 steps '
@@ -129,26 +131,19 @@ def compared(model: dict[str, Any], name: str) -> None:
     )
 
 
-def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table of cells that are HTML already."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<table class="dynat-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
 # ------------------------------------------------------------------------------------------------------- the trainings
 
 
 def trainings() -> None:
     """PGD AT, TRADES and L2L: the runs of this store, measured; and what is published, marked as such."""
-    st.html('<h4 class="dynat-head">PGD AT, TRADES and L2L: runs measured here</h4>')
+    head("PGD AT, TRADES and L2L: runs measured here")
     known = [run for run in runs() if _is_one(run)][:SHOWN_RUNS]
     lines = swatches(known)
     rows = [_measured(run, line) for run, line in zip(known, lines, strict=True)]
     if rows:
         heads = ("run", "eps", "clean", "robust", "under", "ladder, worst case", "gradients an image", "training",
                  "verdict")  # fmt: skip
-        st.html(table(heads, rows))
+        table(heads, rows, markup=True)
     missing = [name for name in TRAININGS if name not in {run.config.strategy.name for run in known}]
     if missing:
         words = {"standard": "PGD AT", "trades": "TRADES", "l2l": "L2L"}
@@ -159,10 +154,9 @@ def trainings() -> None:
         for label, preset in (("Use L2L in a run", "digits-l2l"), ("Use TRADES in a run", "digits-trades")):
             if st.button(label, key=f"inner-{preset}"):
                 st.switch_page("pages/train.py", query_params=carry(preset=preset))
-    st.html('<h4 class="dynat-head">Published</h4>')
+    head("Published")
     marked = [(*row, "published" if row[2] != "UNKNOWN" else "") for row in PUBLISHED]
-    rows = [tuple(escape(cell) for cell in row) for row in marked]
-    st.html(table(("training", "set-up", "clean %", "attacked %", "source", ""), rows))
+    table(("training", "set-up", "clean %", "attacked %", "source", ""), marked)
     st.html(
         '<p class="dynat-facts">Networks, eps and attacks differ from row to row and from the runs above, so the rows '
         "do not rank the trainings. In brackets above: 95 % intervals (Wilson).</p>"
@@ -185,9 +179,9 @@ def _measured(run: Run, line: str) -> tuple[str, ...]:
         share(found["robust"] * found["n"], found["n"]),
         f"PGD-{run.config.recording.steps}",
         share(worst["correct"], (ladder.result() or {})["n"]) if worst and ladder else "–",
-        escape(gradients_per_image(history(run), run.config) or "–"),
+        escape(gradients_per_image(run) or "–"),
         escape(seconds_words(training_seconds(run))),
-        escape(verdict_words(run, found["epoch"])),
+        escape(verdict(run, found["epoch"])),
     )
 
 

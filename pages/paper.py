@@ -12,13 +12,13 @@ import streamlit as st
 from dynat_core import reproduce
 from dynat_core.paper_runs import PARTS
 from dynat_core.published import CAUTIONS, SOURCE, TABLES
-from dynat_core.views import View
 from dynat_core.views import paper as picture
 from dynat_core.views import paper_words as told
-from dynat_core.views.still import painted
 from dynat_core.views.words import number
+from ui import stills
 from ui.frame import page, screen_of
 from ui.link import choice
+from ui.stills import head, table
 from ui.store import store
 
 SCREEN = screen_of("Paper")
@@ -128,7 +128,7 @@ def figure(part: str, data: str, form: str, here: Sequence[dict[str, Any]]) -> N
     for first in range(0, len(views), wide):
         for place, view in zip(st.columns(wide), views[first : first + wide], strict=False):
             with place:
-                drawn(view)
+                stills.picture(view, f"{SCREEN}.{view.id}")
     facts([f"The recorded attack: {result['attack']}."] if "attack" in result else [])
     provenance(result, here)
 
@@ -175,11 +175,6 @@ def provenance(result: dict[str, Any], here: Sequence[dict[str, Any]]) -> None:
 # ------------------------------------------------------------------------------------------------------------- markup
 
 
-def head(words: str) -> None:
-    """The heading of a part of the screen."""
-    st.html(f'<h4 class="dynat-head">{escape(words)}</h4>')
-
-
 def said(lines: Sequence[str]) -> None:
     """What a person should read first."""
     for line in lines:
@@ -190,24 +185,6 @@ def facts(lines: Sequence[str]) -> None:
     """What stands beside numbers."""
     for line in lines:
         st.html(f'<p class="dynat-facts">{escape(line)}</p>')
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table of plain text."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    drawn = f'<table class="dynat-table"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
-    st.html(f'<div class="dynat-wide">{drawn}</div>')
-
-
-def drawn(view: View) -> None:
-    """A picture; its own button saves it as PNG."""
-    head(view.title)
-    figure = painted(dict(view.fig or {}), view.colors, st.context.theme.type == "dark")
-    figure["layout"] |= {"height": view.height, "autosize": True}
-    save = {"format": "png", "scale": 3, "filename": view.id}
-    config = {"displaylogo": False, "modeBarButtons": [["toImage"]], "toImageButtonOptions": save}
-    st.plotly_chart(figure, theme=None, key=f"{SCREEN}.{view.id}", config=config)
 
 
 with page("Paper", "Does the paper reproduce? Published beside measured."):

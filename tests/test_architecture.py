@@ -22,7 +22,7 @@ HEAVY = {
         "threat", "fosc", "attacks", "frozen", "models", "data", "devices",
         "strategy", "strategies", "curriculum", "trades", "learned", "l2l", "optimizers", "trainer",
         "evaluate", "analyses", "segments", "weight_line", "preflight", "diagnosis", "siege", "own_training",
-        "measured_epoch", "next_action", "loading", "measurements",
+        "measured_epoch", "next_action", "loading", "measurements", "provenance",
         "ladder", "ladder_rungs", "ladder_state", "curves", "curves_result", "transfer", "autoattack",
         "memory", "inputs",
         "architectures", "conventions", "state_dict", "model_files", "model_reader", "model_adding",

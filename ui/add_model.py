@@ -52,7 +52,7 @@ def brought(name: str, content: bytes, said: dict[str, str]) -> str | None:
     with tempfile.TemporaryDirectory(prefix="dynat-upload-") as folder:
         path = Path(folder) / safe
         path.write_bytes(content)
-        options = [part for key, value in said.items() for part in (f"{key}={value}",)]
+        options = [f"{key}={value}" for key, value in said.items()]
         command = [sys.executable, "-m", "dynat_core", "model", "add", str(path), "--weights-only", *options]
         try:
             done = subprocess.run(

@@ -8,14 +8,16 @@ from urllib.parse import quote
 
 import numpy as np
 
+from dynat_core.compared import verdict
 from dynat_core.config import NORM_WORDS, describe_eps
 from dynat_core.history import History
 from dynat_core.runs import Run
 from dynat_core.views import strategy_style
 from dynat_core.views.base import styled
+from dynat_core.views.facts import share
 from dynat_core.views.words import number, percent
 from ui.store import history, state_of
-from ui.words import ago, gradients_per_image, outcome, share, strategy_words, verdict_words
+from ui.words import ago, gradients_per_image, outcome, strategy_words
 
 _DASHES = {
     "solid": "",
@@ -91,7 +93,7 @@ def run_card(run: Run) -> str:
     head = f"<h3>{swatch(strategy)}{escape(run.title)}</h3>"
     if found is None:
         return f'<div class="dynat-card">{head}<p>{escape(config.summary())}: nothing recorded yet.</p></div>'
-    cost = gradients_per_image(past, config)
+    cost = gradients_per_image(run)
     norm = NORM_WORDS[config.threat.norm]
     facts = (
         f"{_which_epoch(run, found['epoch'], which)}; {found['n']:,} test images, 95 % intervals; "
@@ -105,7 +107,7 @@ def run_card(run: Run) -> str:
     return (
         f'<div class="dynat-card">{head}<div class="dynat-reached">{numbers}</div>{_courses(past, strategy)}'
         f'<p class="dynat-facts">{escape(facts)}</p>'
-        f'<p class="dynat-verdict">Verdict on the attack: <b>{escape(verdict_words(run, found["epoch"]))}</b></p></div>'
+        f'<p class="dynat-verdict">Verdict on the attack: <b>{escape(verdict(run, found["epoch"]))}</b></p></div>'
     )
 
 
@@ -157,7 +159,7 @@ def run_line(run: Run) -> str:
         robust = f"PGD-{config.recording.steps} {share(found['robust'] * found['n'], found['n'])}"
         words += (
             f"; epoch {found['epoch']}: clean {percent(found['clean'], 1)}, {robust} of {found['n']:,}, "
-            f"{verdict_words(run, found['epoch'])}"
+            f"{verdict(run, found['epoch'])}"
         )
     name = f"{swatch(config.strategy.name)}<b>{escape(run.title)}</b>"
     return f'{state_badge(run)} {name} <span class="dynat-facts">{escape(words)}</span>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from dynat_core.evaluation_settings import Measured
 from dynat_core.evaluations import Evaluation
 from dynat_core.jobs import UNFINISHED, ensure_worker, worker_alive
 from dynat_core.runs import Run
-from dynat_core.views import View
 from ui.frame import view_only
 from ui.store import store
 from ui.words import duration
@@ -105,25 +105,8 @@ def progress(evaluation: Evaluation, key: str, here: bool = False) -> None:
         return
     why = (evaluation.error() or {}).get("error") or f"It was {state} before it had finished; what it knew is kept."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"ended-{key}"):
-        st.html(f'<p class="dynat-note">{_escaped(why)}</p>', width="stretch")
+        st.html(f'<p class="dynat-note">{escape(why)}</p>', width="stretch")
         if not view_only() and st.button("Go on", key=f"again-{key}"):
             go_on(evaluation, here)
             remember(evaluation)
             st.rerun()
-
-
-def drawn(view: View, key: str) -> None:
-    """A picture without a cursor, in the theme of the page; the bar over it saves it as SVG."""
-    dark = getattr(st.context.theme, "type", "light") == "dark"
-    figure = view.at(0, dark=dark)
-    figure.update_layout(title=None, height=view.height)
-    st.html(f'<h4 class="dynat-head">{_escaped(view.title)}</h4>')
-    config = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-              "toImageButtonOptions": {"format": "svg", "filename": view.id}}  # fmt: skip
-    st.plotly_chart(figure, key=key, theme=None, config=config)
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)

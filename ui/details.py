@@ -7,20 +7,21 @@ from html import escape
 
 import streamlit as st
 
+from dynat_core.compared import verdict
 from dynat_core.config import STRATEGY_WORDS
 from dynat_core.runs import Run
+from dynat_core.views.facts import share
 from ui.cards import swatches
 from ui.exports import take_away_run
 from ui.link import carry
-from ui.store import history
-from ui.words import gradients_per_image, outcome, plain, share, verdict_words
+from ui.words import gradients_per_image, outcome, plain
 
 
 def results_table(runs: list[Run]) -> None:
     """Best and last of each run: accuracies with intervals, and what they were attacked with. None stands alone."""
     rows = []
     for run, line in zip(runs, swatches(runs), strict=True):
-        cost = gradients_per_image(history(run), run.config) or "no attack in training"
+        cost = gradients_per_image(run) or "no attack in training"
         which = ("best", "last") if run.result() else ("newest",)
         for name in which:
             found = outcome(run, name)
@@ -33,7 +34,7 @@ def results_table(runs: list[Run]) -> None:
                 share(found["robust"] * found["n"], found["n"]),
                 f"{found['n']:,}",
                 escape(cost),
-                f"{escape(run.config.attack_words())}; verdict: <b>{escape(verdict_words(run, found['epoch']))}</b>",
+                f"{escape(run.config.attack_words())}; verdict: <b>{escape(verdict(run, found['epoch']))}</b>",
             )
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     if rows:

@@ -14,12 +14,14 @@ from dynat_core.evaluations import Evaluation
 from dynat_core.run import Run
 from dynat_core.views import check as pictures
 from dynat_core.views import reviewer
+from dynat_core.views.facts import share
 from dynat_core.views.words import percent
-from ui.checks import busy, drawn, of_kind, progress, start_job
+from ui.checks import busy, of_kind, progress, start_job
 from ui.choose import titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, teaching, view_only
-from ui.words import plain, share
+from ui.stills import picture, table
+from ui.words import plain
 
 LOOK = 1.0  # seconds between looks at a job that is under way
 
@@ -90,7 +92,7 @@ def _ladder_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     left, right = st.columns([6, 6], gap="medium")
     worst = result["worst"]
     with left:
-        drawn(pictures.ladder(result), f"ladder-{evaluation.name}")
+        picture(pictures.ladder(result), f"ladder-{evaluation.name}", zooms=True)
     with right:
         st.html(
             f'<p class="dynat-sentence">Worst case over all attacks: '
@@ -134,7 +136,7 @@ def _curves_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     for start in range(0, len(shown), 3):
         for place, (view, sentence) in zip(st.columns(3, gap="medium"), shown[start : start + 3], strict=False):
             with place:
-                drawn(view, f"{view.id}-{evaluation.name}")
+                picture(view, f"{view.id}-{evaluation.name}", zooms=True)
                 st.html(f'<p class="dynat-facts">{escape(sentence)}</p>')
 
 
@@ -152,18 +154,17 @@ def _transfer_form(run: Run, known: Mapping[str, Run]) -> Transfer | None:
 
 
 def _transfer_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
-    names, titles_ = result["names"], result["titles"]
-    head = "".join(f"<th>{escape(titles_[id])}</th>" for id in names)
+    names, called = result["names"], result["titles"]
     rows = []
     for source in names:
-        cells = ""
+        cells = [escape(called[source])]
         for target in names:
             accuracy, low, high = (result[key][source][target] for key in ("accuracy", "low", "high"))
             words = f"{percent(accuracy, 1)} ({100 * low:.1f} to {100 * high:.1f})"
-            cells += f"<td>{'<b>' + words + '</b> white-box' if source == target else words}</td>"
-        rows.append(f"<tr><td>{escape(titles_[source])}</td>{cells}</tr>")
+            cells.append(f"<b>{words}</b> white-box" if source == target else words)
+        rows.append(cells)
+    table(["examples made on ↓, shown to →", *(called[id] for id in names)], rows, markup=True)
     st.html(
-        f'<table class="dynat-table"><tr><th>examples made on ↓, shown to →</th>{head}</tr>{"".join(rows)}</table>'
         f'<p class="dynat-facts">{escape(result["sentence"])} '
         f"{result['n']} test images, {escape(result['chosen'])}.</p>"
     )

@@ -8,25 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.compared import NOT_CHECKED, latest
+from dynat_core.compared import training_gradients
 from dynat_core.config import STRATEGY_WORDS, AttackedStrategy, RunConfig
-from dynat_core.history import History
 from dynat_core.runs import Run
-from dynat_core.views.epoch_runs import asking, gradients
-from dynat_core.views.words import number, percent, wilson
-
-
-def verdict_words(run: Run, epoch: int) -> str:
-    """What the newest check of an epoch says of its attack, in a few words; a check's own accuracy stands beside it."""
-    found = latest(run, "check", epoch)
-    verdict = (found.result() or {}).get("verdict") if found else None
-    if not verdict:
-        return NOT_CHECKED
-    reached = f"{share(verdict['robust'], verdict['n'])} of {verdict['n']}"
-    if verdict["ok"]:
-        return f"no problem found; the check leaves {reached}"
-    failed = [light["question"] for light in verdict["lights"] if light["state"] == "insufficient"]
-    return f"insufficient ({' '.join(failed) or 'see the check'}); the check leaves {reached}"
+from dynat_core.views.words import number
 
 
 def plain(text: object) -> str:
@@ -38,12 +23,6 @@ def plain(text: object) -> str:
     return "`".join(
         re.sub(r"([\\*_\[\]!<>$~#:])", r"\\\1", part) if k % 2 == 0 else part for k, part in enumerate(parts)
     )
-
-
-def share(correct: float, n: float) -> str:
-    """An accuracy with its 95 % interval: `80.8 % (77.1 to 84.0)`."""
-    low, high = wilson(correct / n, n)
-    return f"{percent(correct / n, 1)} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def outcome(run: Run, which: str = "best") -> dict[str, Any] | None:
@@ -67,13 +46,12 @@ def outcome(run: Run, which: str = "best") -> dict[str, Any] | None:
     return None
 
 
-def gradients_per_image(history: History, config: RunConfig) -> str | None:
+def gradients_per_image(run: Run) -> str | None:
     """What training has spent per image and epoch, recording not counted; None for clean training or no epoch yet."""
-    counts = history.counts.get("train/steps")
-    if not isinstance(config.strategy, AttackedStrategy) or counts is None or len(counts) < 2:
+    spent = training_gradients(run)
+    if not isinstance(run.config.strategy, AttackedStrategy) or spent is None:
         return None
-    spent = float(np.nanmean(gradients(counts[1:], config.strategy.gradients, asking(config))))
-    return f"{number(spent)} of {config.strategy.gradients}"
+    return f"{number(spent)} of {run.config.strategy.gradients}"
 
 
 def strategy_words(config: RunConfig) -> str:

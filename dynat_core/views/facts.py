@@ -9,7 +9,7 @@ from dynat_core.statistics import wilson
 from dynat_core.views.words import number, percent
 
 
-def share(correct: int, n: int) -> str:
+def share(correct: float, n: float) -> str:
     """`79.6 % (75.8 to 82.9)`."""
     low, high = wilson(correct, n)
     return f"{percent(correct / n, 1)} ({100 * low:.1f} to {100 * high:.1f})"
