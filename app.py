@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dynat_core import views
-from dynat_core.bookkeeping import label
-from dynat_core.runs import Run
+from dynat_core.store.bookkeeping import label
+from dynat_core.store.runs import Run
 from ui.cards import run_card, run_line
 from ui.choose import DEMO_TRIO
 from ui.frame import exists, page, screen_of, teaching

@@ -26,16 +26,16 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dynat_core import data  # noqa: E402
-from dynat_core.attacks import Path as Points  # noqa: E402
+from dynat_core.attack.attacks import Path as Points  # noqa: E402
+from dynat_core.attack.fosc import relative_fosc  # noqa: E402
+from dynat_core.attack.learned import Learned, Momentum, Rule, Sign, attack, shipped  # noqa: E402
+from dynat_core.attack.threat import Ball  # noqa: E402
 from dynat_core.config import RunConfig  # noqa: E402
-from dynat_core.evaluate import generator_for  # noqa: E402
-from dynat_core.fosc import relative_fosc  # noqa: E402
-from dynat_core.learned import Learned, Momentum, Rule, Sign, attack, shipped  # noqa: E402
-from dynat_core.loading import network  # noqa: E402
+from dynat_core.images import data  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
-from dynat_core.runs import RunStore  # noqa: E402
-from dynat_core.threat import Ball  # noqa: E402
+from dynat_core.store.runs import RunStore  # noqa: E402
+from dynat_core.training.evaluate import generator_for  # noqa: E402
+from dynat_core.work.loading import network  # noqa: E402
 
 TRAINED, LAST = 10, 30
 TUNING = 200  # held-out images on which step sizes are chosen, at most
@@ -123,7 +123,7 @@ def train_rule(setup: SetUp) -> None:
     """The learned rule of a run of these settings, as it is after its last epoch."""
     from safetensors.torch import save_file
 
-    from dynat_core.trainer import EpochDone, train
+    from dynat_core.training.trainer import EpochDone, train
 
     last = None
     for event in train(setup.config, device="cpu"):

@@ -30,9 +30,9 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dynat_core.analyst import Analyst  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
-from dynat_core.runs import RunStore  # noqa: E402
+from dynat_core.store.runs import RunStore  # noqa: E402
+from dynat_core.work.analyst import Analyst  # noqa: E402
 from tools.install_browser import find_browser  # noqa: E402
 
 SCREENS = {
@@ -167,7 +167,7 @@ def stopping(folder: Path) -> None:
     """Seconds from asking a digits run to stop until it has stopped with its work kept."""
     store = RunStore(folder / "stopping")
     run = store.create(preset("demo-digits-dynamic"))
-    work = f"from dynat_core.worker import run_job; run_job({str(run.folder)!r})"
+    work = f"from dynat_core.work.worker import run_job; run_job({str(run.folder)!r})"
     child = subprocess.Popen([sys.executable, "-c", work], cwd=ROOT, stdout=subprocess.DEVNULL)
     while not run.records():
         time.sleep(0.05)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dynat_core import views  # noqa: E402
-from dynat_core.packing import pack  # noqa: E402
+from dynat_core.recorded.packing import pack  # noqa: E402
 from tests.synthetic import named  # noqa: E402
 from tools.install_browser import find_browser  # noqa: E402
 

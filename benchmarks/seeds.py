@@ -24,13 +24,15 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dynat_core import autoattack, data, models  # noqa: E402
-from dynat_core.attacks import cw, in_eval_mode, pgd  # noqa: E402
+from dynat_core.attack import autoattack  # noqa: E402
+from dynat_core.attack.attacks import cw, in_eval_mode, pgd  # noqa: E402
 from dynat_core.config import RunConfig  # noqa: E402
-from dynat_core.evaluate import ball_of, generator_for  # noqa: E402
+from dynat_core.images import data  # noqa: E402
+from dynat_core.networks import models  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
 from dynat_core.theory.seeds import AGAINST, MEASURED, MEASURES, of, told_apart  # noqa: E402
-from dynat_core.trainer import EpochDone, Finished, train  # noqa: E402
+from dynat_core.training.evaluate import ball_of, generator_for  # noqa: E402
+from dynat_core.training.trainer import EpochDone, Finished, train  # noqa: E402
 
 TRAININGS = {
     "standard": "demo-digits-standard",

@@ -1,7 +1,4 @@
-"""Dynat's notebook face. Nothing is imported until it is asked for, so `import dynat_core` costs nothing.
-
-FOSC itself is `from dynat_core.fosc import fosc`: the module already has that name here.
-"""
+"""Dynat's notebook face. Nothing is imported until it is asked for, so `import dynat_core` costs nothing."""
 
 from __future__ import annotations
 
@@ -9,17 +6,18 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
-    "Ball": "threat",
-    "relative_fosc": "fosc",
-    "fosc_map": "fosc",
-    "stop_below": "fosc",
-    "fgsm": "attacks",
-    "pgd": "attacks",
-    "cw": "attacks",
-    "diagnose": "diagnosis",
-    "log_run": "own_training",
+    "Ball": "attack.threat",
+    "fosc": "attack.fosc",
+    "relative_fosc": "attack.fosc",
+    "fosc_map": "attack.fosc",
+    "stop_below": "attack.fosc",
+    "fgsm": "attack.attacks",
+    "pgd": "attack.attacks",
+    "cw": "attack.attacks",
+    "diagnose": "check.diagnosis",
+    "log_run": "work.own_training",
     "RunConfig": "config",
-    "RunStore": "runs",
+    "RunStore": "store.runs",
 }
 __version__ = "0.1.0"
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from dynat_core.config import SHAPES
 from dynat_core.errors import DynatError
-from dynat_core.jobs import child_environment, worker_state
-from dynat_core.runs import RunStore
+from dynat_core.store.jobs import child_environment, worker_state
+from dynat_core.store.runs import RunStore
 
 # In a process of its own: a torch that is broken, or that takes the whole process with it, is a finding.
 _COMPUTING = f"""
 import json
 import torch, torchvision
-from dynat_core import data
+from dynat_core.images import data
 from dynat_core.devices import choose
 found = {{"folder": str(data.folder()), "threads": torch.get_num_threads()}}
 found["cuda"] = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]

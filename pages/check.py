@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from dynat_core.check.verdict import next_actions
 from dynat_core.config import NORM_WORDS, describe_eps, parse_number
 from dynat_core.errors import ConfigError
-from dynat_core.evaluation_settings import Again, Check, build
-from dynat_core.evaluations import Evaluation
-from dynat_core.run import Run
-from dynat_core.verdict import next_actions
+from dynat_core.store.evaluation_settings import Again, Check, build
+from dynat_core.store.evaluations import Evaluation
+from dynat_core.store.run import Run
 from dynat_core.views import check as pictures
 from dynat_core.views.facts import share
 from ui.add_model import form

@@ -7,8 +7,6 @@ from html import escape
 
 import streamlit as st
 
-from dynat_core import comparison_report as told
-from dynat_core.compared import read_all
 from dynat_core.comparison import (
     ONE_SEED,
     Compared,
@@ -21,8 +19,10 @@ from dynat_core.comparison import (
     restricted,
     size_words,
 )
-from dynat_core.exports import comparison_files
-from dynat_core.runs import Run
+from dynat_core.reports import comparison_report as told
+from dynat_core.reports.compared import read_all
+from dynat_core.reports.exports import comparison_files
+from dynat_core.store.runs import Run
 from dynat_core.views import compare
 from dynat_core.views.facts import cost_words, seconds_words, share, value_words
 from ui.cards import swatches

@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from dynat_core import views
-from dynat_core.runs import Run
+from dynat_core.store.runs import Run
 from ui.choose import choose_runs, titles
 from ui.details import about_run, results_table
 from ui.frame import live, page, screen_of, teaching

@@ -9,9 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from dynat_core.compared import latest, training_seconds, verdict
 from dynat_core.config import describe_eps
-from dynat_core.runs import Run
+from dynat_core.reports.compared import latest, training_seconds, verdict
+from dynat_core.store.runs import Run
 from dynat_core.views import inner_optimizer as picture
 from dynat_core.views.facts import seconds_words, share
 from ui.cards import swatches

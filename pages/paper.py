@@ -9,9 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from dynat_core import reproduce
-from dynat_core.paper_runs import PARTS
-from dynat_core.published import CAUTIONS, SOURCE, TABLES
+from dynat_core.paper import reproduce
+from dynat_core.paper.paper_runs import PARTS
+from dynat_core.paper.published import CAUTIONS, SOURCE, TABLES
 from dynat_core.views import paper as picture
 from dynat_core.views import paper_words as told
 from dynat_core.views.words import number

@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from dynat_core import bookkeeping
 from dynat_core.errors import DynatError
-from dynat_core.runs import Run
+from dynat_core.store import bookkeeping
+from dynat_core.store.runs import Run
 from ui.choose import empty_store
 from ui.frame import exists, page, screen_of
 from ui.link import Link, carry

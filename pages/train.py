@@ -8,12 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from dynat_core.analyst import Answer
 from dynat_core.config import Dynamic, RunConfig
 from dynat_core.errors import ConfigError, RunError
 from dynat_core.presets import PRESETS, describe, preset
-from dynat_core.rerun import command
+from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
+from dynat_core.work.analyst import Answer
 from ui.form import ConfigForm
 from ui.frame import guarded, page, screen_of, teaching, view_only
 from ui.link import Link, carry

@@ -16,8 +16,8 @@ import streamlit as st
 from dynat_core import views
 from dynat_core.config import NORM_WORDS
 from dynat_core.errors import ConfigError, RunError
-from dynat_core.runs import Run
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.trajectories import Trajectory
+from dynat_core.store.runs import Run
 from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.images import image_table, listed, read_pick

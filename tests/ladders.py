@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dynat_core import evaluations, tables
-from dynat_core.evaluation_settings import Ladder
-from dynat_core.evaluations import Evaluation
-from dynat_core.run import Run
+from dynat_core.recorded import tables
 from dynat_core.statistics import wilson
+from dynat_core.store import evaluations
+from dynat_core.store.evaluation_settings import Ladder
+from dynat_core.store.evaluations import Evaluation
+from dynat_core.store.run import Run
 from tests.running import in_child
 
 RUNGS = {"clean": "no attack", "pgd-3": "PGD-3, step eps/2, cross-entropy", "pgd-5": "PGD-5, step eps/2, margin"}
@@ -37,9 +38,9 @@ def _climb(run: Run, evaluation: Evaluation) -> None:
     import torch
     from safetensors.numpy import save
 
-    from dynat_core.attacks import pgd
-    from dynat_core.loading import chosen_images, network, pixels
-    from dynat_core.threat import Ball
+    from dynat_core.attack.attacks import pgd
+    from dynat_core.attack.threat import Ball
+    from dynat_core.work.loading import chosen_images, network, pixels
 
     torch.set_num_threads(1)
     here, settings, eps = torch.device("cpu"), evaluation.settings, run.config.threat.eps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dynat_core import models
+from dynat_core.networks import models
 
 SHAPES = {"digits-cnn": (1, 8, 8), "mnist-cnn": (1, 28, 28), "preact-resnet18": (3, 16, 16)}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from dynat_core import paper_runs, reproduce
-from dynat_core.evaluations import waiting
-from dynat_core.jobs import UNFINISHED
-from dynat_core.paper_runs import Target, Wanted
-from dynat_core.runs import RunStore
+from dynat_core.paper import paper_runs, reproduce
+from dynat_core.paper.paper_runs import Target, Wanted
+from dynat_core.store.evaluations import waiting
+from dynat_core.store.jobs import UNFINISHED
+from dynat_core.store.runs import RunStore
 from tests.running import in_child
 
 TINY = {
@@ -44,7 +44,7 @@ def tiny_runs(target: Target) -> list[Wanted]:
 
 def work_here(store: Path) -> None:
     """Do the next job of the store in this process, as its worker would: measurements first, then the oldest run."""
-    from dynat_core.worker import run_job
+    from dynat_core.work.worker import run_job
 
     runs = sorted(RunStore(store).list(), key=lambda run: (run.created, run.id))
     jobs = [job.folder for run in runs for job in waiting(run.folder)]
@@ -57,7 +57,7 @@ def reproduce_here(store: Path, target: Target, told: list[str] | None = None) -
     """`reproduce` with short runs and ladders of one start, everything in this process."""
     import torch
 
-    from dynat_core.black_box import transferred
+    from dynat_core.paper.black_box import transferred
 
     torch.set_num_threads(1)
     kept = reproduce.wanted, reproduce.ensure_worker, reproduce.full_ladder

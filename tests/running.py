@@ -13,8 +13,8 @@ from typing import Any
 
 from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd
 from dynat_core.files import read_lines
-from dynat_core.run import Run
-from dynat_core.runs import RunStore
+from dynat_core.store.run import Run
+from dynat_core.store.runs import RunStore
 
 PATIENCE = 120.0  # seconds: only a test that hangs comes near
 
@@ -43,7 +43,7 @@ def train_here(run: Run, ended: Callable[[], bool] = lambda: False) -> None:
     """Work on `run` as a job process does, with one thread."""
     import torch
 
-    from dynat_core.worker import run_job
+    from dynat_core.work.worker import run_job
 
     torch.set_num_threads(1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process

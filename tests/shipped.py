@@ -8,8 +8,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dynat_core import data, models
 from dynat_core.config import Digits
+from dynat_core.images import data
+from dynat_core.networks import models
 
 STORE = Path(__file__).parents[1] / "checkpoints"
 EPS = 0.15  # what the shipped run was trained for

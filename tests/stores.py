@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd, Standard, Strategy, Unsecured
-from dynat_core.runs import RunStore
+from dynat_core.store.runs import RunStore
 from tests.running import in_child
 
 EPOCHS = 6
@@ -36,7 +36,7 @@ def make_demos(folder: Path) -> Path:
     def train() -> None:
         import torch
 
-        from dynat_core.worker import run_job
+        from dynat_core.work.worker import run_job
 
         torch.set_num_threads(1)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from dynat_core.config import RunConfig
-from dynat_core.histograms import count
-from dynat_core.history import History
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.histograms import count
+from dynat_core.recorded.trajectories import Trajectory
+from dynat_core.store.history import History
 from dynat_core.views import NamedHistory
 
 MEASURES = ("fosc", "fosc_paper", "relative_fosc", "loss", "margin")

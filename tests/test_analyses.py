@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from dynat_core import analyses, data
-from dynat_core.analyses import ANALYSES, Replaced
-from dynat_core.attacks import cross_entropy, margin, pgd
+from dynat_core.attack.attacks import cross_entropy, margin, pgd
+from dynat_core.attack.threat import Ball
 from dynat_core.errors import DynatError
-from dynat_core.packing import pack
+from dynat_core.images import data
 from dynat_core.presets import preset
-from dynat_core.runs import RunStore
-from dynat_core.threat import Ball
-from dynat_core.trajectories import Trajectory
-from dynat_core.worker import run_job
+from dynat_core.recorded.packing import pack
+from dynat_core.recorded.trajectories import Trajectory
+from dynat_core.store.runs import RunStore
+from dynat_core.work import analyses
+from dynat_core.work.analyses import ANALYSES, Replaced
+from dynat_core.work.worker import run_job
 from tests.test_trainer import small
 
 torch.set_num_threads(1)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from dynat_core.analyst import Analyst, start_helper
-from dynat_core.answer_cache import AnswerCache, PlainDisk, Value
-from dynat_core.packing import pack
+from dynat_core.recorded.packing import pack
+from dynat_core.work.analyst import Analyst, start_helper
+from dynat_core.work.answer_cache import AnswerCache, PlainDisk, Value
 
 TESTS = Path(__file__).parent
 LIMIT = 30.0  # seconds; generous, because a wait ends as soon as its condition holds
@@ -148,7 +148,7 @@ def test_closing_ends_the_helper(analyst):
 OWNER = """
 import sys, threading, time
 from pathlib import Path
-from dynat_core.analyst import Analyst
+from dynat_core.work.analyst import Analyst
 analyst = Analyst(Path(sys.argv[1]), analyses="tiny_analyses")
 thread = threading.Thread(target=analyst.ask, args=("slow", {"steps": 3000}))   # as a page's thread: it ends at once
 thread.start(); thread.join()
@@ -196,7 +196,7 @@ def test_answers_with_a_stamp_survive_on_disk_and_others_do_not(tmp_path, monkey
 
 
 def test_without_torch_the_answer_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr("dynat_core.analyst.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("dynat_core.work.analyst.importlib.util.find_spec", lambda name: None)
     answer = Analyst(tmp_path).ask("trajectory", {})
     assert answer.state == "failed" and "pip install -r requirements.txt" in str(answer.error)
 

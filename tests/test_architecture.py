@@ -15,86 +15,86 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What computes, and may therefore import torch at the top. Every other module is free of it, a new one too.
-HEAVY = {
-    f"dynat_core.{name}"
-    for name in (
-        "threat", "fosc", "attacks", "frozen", "models", "data", "devices",
-        "strategy", "strategies", "curriculum", "trades", "learned", "l2l", "optimizers", "trainer",
-        "evaluate", "analyses", "segments", "weight_line", "preflight", "diagnosis", "siege", "own_training",
-        "measured_epoch", "next_action", "loading", "measurements", "provenance",
-        "ladder", "ladder_rungs", "ladder_state", "curves", "curves_result", "transfer", "autoattack",
-        "memory", "inputs",
-        "architectures", "conventions", "state_dict", "model_files", "model_reader", "model_adding",
-        "black_box",
-    )
-}  # fmt: skip
 COMPUTING = {"torch", "torchvision", "sklearn", "scipy"}
+
+# The house, from the ground up: what a package of dynat_core may import at all, beside itself and the ground floor: the
+# modules that lie in no package (errors, files, places, statistics, ...).
+FLOORS: dict[str, set[str]] = {
+    "config": set(),
+    "recorded": set(),
+    "attack": set(),
+    "images": {"config"},
+    "networks": {"config", "store"},
+    "training": {"config", "recorded", "attack", "images", "networks"},
+    "check": {"config", "recorded", "attack", "images", "networks", "training"},
+    "store": {"config", "recorded"},
+    "theory": set(),
+    "work": {"config", "recorded", "attack", "images", "networks", "training", "check", "store"},
+    "views": {"config", "recorded", "theory", "paper"},
+    "reports": {"config", "recorded", "store", "views"},
+    "paper": {"config", "recorded", "attack", "networks", "training", "check", "store", "work"},
+    "commands": {"config", "images", "networks", "store", "work", "reports", "paper"},
+}
+GROUND = {  # module of the ground floor -> the packages it may import
+    "comparison": {"config"},
+    "doctor": {"config", "store"},
+    "presets": {"config"},
+    "__main__": {"commands"},
+    "__init__": set(),
+}
+# A door that is opened when somebody asks, and only then: a report saves itself, a check is recorded by a program.
+DOORS = {("dynat_core.check.diagnosis", "dynat_core.work.own_training")}
+
+# What computes, and may therefore import torch at the top: these packages, and these modules of others.
+COMPUTES = ("attack", "images", "networks", "training", "check", "work")
+COMPUTES_TOO = {"dynat_core.devices", "dynat_core.paper.black_box"}
+# Modules of theirs that do not: screens and the run store read them, or they start a process before torch is there.
+FREE = {
+    "dynat_core.images.own_data",
+    "dynat_core.images.array_files",
+    "dynat_core.images.picture_folders",
+    "dynat_core.check.verdict",
+    "dynat_core.work.supervisor",
+    "dynat_core.work.follow",
+    "dynat_core.work.answer_cache",
+    "dynat_core.work.worker",
+    "dynat_core.work.analyst",
+    "dynat_core.work.helper",
+    *(f"dynat_core.{package}" for package in COMPUTES),  # the packages themselves: empty
+}
 
 # Start in a process without torch and import it inside a function, when there is something to compute.
 LAZY = {
     "dynat_core",  # the notebook face: attributes are imported when they are asked for
-    "dynat_core.__main__",
-    "dynat_core.worker",  # the job in its child process
-    "dynat_core.analyst",
-    "dynat_core.helper",  # the analysis process
-}
-
-# Only these own modules, beside dynat_core.errors; what is not named here is bound by the other rules alone.
-MAY_IMPORT = {
-    "dynat_core.errors": set(),
-    "dynat_core.refusals": set(),
-    "dynat_core.config": {"dynat_core.refusals"},
-    "dynat_core.presets": {"dynat_core.config"},
-    "dynat_core.histograms": set(),
-    "dynat_core.packing": set(),
-    "dynat_core.files": set(),
-    "dynat_core.jobs": {"dynat_core.files"},
-    "dynat_core.threat": set(),
-    "dynat_core.fosc": {"dynat_core.threat"},
-    "dynat_core.attacks": {"dynat_core.fosc", "dynat_core.threat"},
-    "dynat_core.architectures": set(),
-    "dynat_core.models": {"dynat_core.config", "dynat_core.architectures"},
-    "dynat_core.data": {"dynat_core.config", "dynat_core.own_data"},
-    "dynat_core.array_files": set(),
-    "dynat_core.picture_folders": {"dynat_core.array_files"},
-    "dynat_core.own_data": {
-        "dynat_core.config",
-        "dynat_core.files",
-        "dynat_core.array_files",
-        "dynat_core.picture_folders",
-    },
+    "dynat_core.commands.training",
+    "dynat_core.commands.measuring",
+    "dynat_core.work.worker",  # the job in its child process
+    "dynat_core.work.analyst",
+    "dynat_core.work.helper",  # the analysis process
 }
 
 # These know nothing of folders, queues, processes and screens: plain data in, plain data out.
-PURE = {
-    "dynat_core.threat", "dynat_core.fosc", "dynat_core.attacks", "dynat_core.frozen", "dynat_core.models",
-    "dynat_core.strategy", "dynat_core.strategies", "dynat_core.curriculum", "dynat_core.trades",
-    "dynat_core.learned", "dynat_core.l2l",
-    "dynat_core.optimizers", "dynat_core.trainer", "dynat_core.evaluate",
-    "dynat_core.architectures", "dynat_core.conventions", "dynat_core.state_dict",
-    "dynat_core.preflight", "dynat_core.verdict", "dynat_core.siege", "dynat_core.next_action",
-    "dynat_core.ladder", "dynat_core.ladder_rungs", "dynat_core.ladder_state", "dynat_core.curves",
-    "dynat_core.curves_result", "dynat_core.transfer", "dynat_core.autoattack", "dynat_core.memory",
-    "dynat_core.inputs",
-    "dynat_core.measured_epoch", "dynat_core.diagnosis", "dynat_core.records",
-    "dynat_core.histograms", "dynat_core.trajectories", "dynat_core.packing",
-    "dynat_core.config", "dynat_core.presets",
-    "dynat_core.theory.minimax", "dynat_core.theory.concavity", "dynat_core.theory.logistic",
-    "dynat_core.theory.entropy", "dynat_core.theory.probe", "dynat_core.theory.adversarial_sgd",
-    "dynat_core.theory.weak_order", "dynat_core.theory.learning_rate", "dynat_core.theory.small_network",
-    "dynat_core.theory.seeds", "dynat_core.weight_line",
-    "dynat_core.comparison", "dynat_core.published", "dynat_core.paper_runs",
+PURE = ("config", "recorded", "attack", "training", "check", "theory", "presets", "comparison", "statistics")
+PURE_TOO = {
+    f"dynat_core.{name}"
+    for name in ("networks.models", "networks.architectures", "networks.conventions", "networks.state_dict",
+                 "paper.published", "paper.paper_runs")
 }  # fmt: skip
-FOLDERS_AND_PROCESSES = {
-    "dynat_core.runs", "dynat_core.run", "dynat_core.run_writer", "dynat_core.evaluations", "dynat_core.jobs",
-    "dynat_core.worker",
-    "dynat_core.supervisor", "dynat_core.follow", "dynat_core.doctor", "dynat_core.analyst", "dynat_core.helper",
-    "dynat_core.__main__", "dynat_core.compared", "dynat_core.exports", "dynat_core.report",
-    "dynat_core.comparison_report", "dynat_core.bookkeeping",
-    "dynat_core.model_files", "dynat_core.model_reader", "dynat_core.model_adding", "dynat_core.trusted_programs",
-    "dynat_core.own_data", "dynat_core.reproduce", "dynat_core.reproduced", "dynat_core.black_box",
+FOLDERS_AND_PROCESSES = ("store", "work", "reports", "commands", "doctor")
+FOLDERS_AND_PROCESSES_TOO = {
+    "dynat_core.networks.model_files", "dynat_core.networks.model_reader", "dynat_core.images.own_data",
+    "dynat_core.paper.reproduce", "dynat_core.paper.reproduced", "dynat_core.paper.black_box",
 }  # fmt: skip
+
+
+def package(module: str) -> str:
+    """`dynat_core.store.runs` -> `store`; a module of the ground floor is its own name."""
+    return (module.split(".") + ["__init__"])[1]
+
+
+def of(packages: tuple[str, ...], too: set[str]) -> set[str]:
+    """The modules of dynat_core in these packages, and these."""
+    return {name for name in MODULES if name.startswith("dynat_core.") and package(name) in packages} | too
 
 
 def source_files() -> list[Path]:
@@ -111,6 +111,7 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in source_files()}
+HEAVY = of(COMPUTES, COMPUTES_TOO) - FREE
 
 
 class _Imports(ast.NodeVisitor):
@@ -201,24 +202,40 @@ def test_the_core_knows_no_streamlit_and_no_screen(module):
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith(("ui", "pages", "app"))))
 def test_screens_never_import_the_worker(module):
-    assert "dynat_core.worker" not in reached(module)
-    assert "dynat_core.worker" not in imports(module, True)
+    assert "dynat_core.work.worker" not in reached(module)
+    assert "dynat_core.work.worker" not in imports(module, True)
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("dynat_core.views")))
 def test_views_take_plain_data(module):
-    assert not own(imports(module, True)) & FOLDERS_AND_PROCESSES
+    assert not own(imports(module, True)) & of(FOLDERS_AND_PROCESSES, FOLDERS_AND_PROCESSES_TOO)
 
 
-@pytest.mark.parametrize("module", sorted(MODULES.keys() & PURE))
+@pytest.mark.parametrize("module", sorted(of(PURE, PURE_TOO)))
 def test_what_computes_knows_nothing_of_folders_and_processes(module):
-    assert not own(imports(module, True)) & FOLDERS_AND_PROCESSES
+    beneath = own(imports(module, True)) - {door for name, door in DOORS if name == module}
+    assert not beneath & of(FOLDERS_AND_PROCESSES, FOLDERS_AND_PROCESSES_TOO)
 
 
-@pytest.mark.parametrize("module", sorted(MODULES.keys() & MAY_IMPORT.keys()))
-def test_the_lower_floors_rest_on_nothing_above(module):
-    allowed = MAY_IMPORT[module] | {"dynat_core", "dynat_core.errors"}
-    assert own(imports(module, True)) <= allowed
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("dynat_core")))
+def test_each_floor_rests_on_those_below_it_alone(module):
+    here = package(module)
+    allowed = FLOORS.get(here, GROUND.get(here, set())) | {here}
+    seen = own(imports(module, True)) - {door for name, door in DOORS if name == module}
+    above = {name for name in seen if package(name) in FLOORS and package(name) not in allowed}
+    assert not above
+
+
+def test_no_two_packages_rest_on_each_other():
+    def below(name: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        return {name} if name in seen else set().union(*(below(n, seen | {name}) | {n} for n in FLOORS[name]), set())
+
+    assert not [name for name in FLOORS if name in below(name)]
+
+
+def test_every_package_has_its_floor():
+    folders = {path.name for path in (ROOT / "dynat_core").iterdir() if any(path.glob("*.py"))}
+    assert folders == FLOORS.keys()
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("dynat_core.views")))
@@ -227,7 +244,7 @@ def test_pictures_are_drawn_in_views_alone(module):
         assert "plotly" not in third_party(imports(module, True))
 
 
-@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"dynat_core.data"}))
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"dynat_core.images.data"}))
 def test_nothing_is_pickled_but_the_published_files_of_cifar10(module):
     assert not third_party(imports(module, True)) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

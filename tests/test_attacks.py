@@ -14,7 +14,7 @@ from foolbox.criteria import Misclassification
 from foolbox.models.pytorch import PyTorchModel
 from torch import nn
 
-from dynat_core.attacks import (
+from dynat_core.attack.attacks import (
     best_other,
     cross_entropy,
     cw,
@@ -25,8 +25,8 @@ from dynat_core.attacks import (
     pgd,
     value_and_grad,
 )
-from dynat_core.fosc import fosc, stop_below
-from dynat_core.threat import Ball, inner
+from dynat_core.attack.fosc import fosc, stop_below
+from dynat_core.attack.threat import Ball, inner
 from tests.networks import images, network
 
 THREATS = [("linf", 0.3), ("linf", 8 / 255), ("l2", 0.5)]

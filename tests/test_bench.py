@@ -15,7 +15,7 @@ from benchmarks.peers.__main__ import environment_of, goals, rounded, slope
 from benchmarks.peers.contender import MAKE, PACKAGES, Contender
 from benchmarks.peers.page import PAGE, RESULTS, ROOT, page
 from benchmarks.peers.subjects import SUBJECTS, flops_of
-from dynat_core.jobs import KEPT_MEMORY
+from dynat_core.store.jobs import KEPT_MEMORY
 
 torch.set_num_threads(1)
 MODULES = {"art": "art", "foolbox": "foolbox", "torchattacks": "torchattacks"}

@@ -10,13 +10,13 @@ import time
 import pytest
 from running import tiny
 
-from dynat_core import bookkeeping, evaluations
 from dynat_core.__main__ import main
 from dynat_core.config import RunConfig
 from dynat_core.errors import ConfigError, JobError, RunError
-from dynat_core.evaluation_settings import Ladder
-from dynat_core.jobs import Job
-from dynat_core.runs import RunStore
+from dynat_core.store import bookkeeping, evaluations
+from dynat_core.store.evaluation_settings import Ladder
+from dynat_core.store.jobs import Job
+from dynat_core.store.runs import RunStore
 
 DAY = 86_400
 
@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_sentence(store, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dynat_core.run.replace_file", full)
+    monkeypatch.setattr("dynat_core.store.run.replace_file", full)
     with pytest.raises(JobError, match="is full"):
         bookkeeping.archive(run)
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dynat_core import evaluations
-from dynat_core.analyst import Analyst
-from dynat_core.diagnosis import diagnose
-from dynat_core.evaluation_settings import Check, Curves, Ladder, Transfer
-from dynat_core.own_training import log_run
-from dynat_core.runs import RunStore
-from dynat_core.worker import run_job
+from dynat_core.check.diagnosis import diagnose
+from dynat_core.store import evaluations
+from dynat_core.store.evaluation_settings import Check, Curves, Ladder, Transfer
+from dynat_core.store.runs import RunStore
+from dynat_core.work.analyst import Analyst
+from dynat_core.work.own_training import log_run
+from dynat_core.work.worker import run_job
 from tests.zoo import digits, perceptron
 from ui import store
 
@@ -37,7 +37,7 @@ def cold(monkeypatch):
     def ask(self, kind, request, **how):
         if kind == "measurement":
             asked.append(request["evaluation"])
-            from dynat_core.analyst import Answer
+            from dynat_core.work.analyst import Answer
 
             return Answer("working")
         return real(self, kind, request, **how)

@@ -13,8 +13,8 @@ import pytest
 from running import PATIENCE, until, write_run
 
 from dynat_core.__main__ import main
-from dynat_core.jobs import child_environment, worker_state
-from dynat_core.runs import RunStore
+from dynat_core.store.jobs import child_environment, worker_state
+from dynat_core.store.runs import RunStore
 
 # A run of a few seconds; `quick` with fewer images.
 SMALL = ["--set", "data.train_size=320", "--set", "data.test_size=60", "--set", "data.validation_size=40",
@@ -31,7 +31,7 @@ def store(tmp_path, monkeypatch):
 @pytest.fixture
 def no_worker(monkeypatch):
     """Runs are only put into the queue."""
-    monkeypatch.setattr("dynat_core.__main__.ensure_worker", lambda store: None)
+    monkeypatch.setattr("dynat_core.commands.asked.ensure_worker", lambda store: None)
 
 
 def command(store: RunStore, *words: str) -> subprocess.CompletedProcess[str]:
@@ -255,7 +255,7 @@ def test_a_job_folder_can_be_worked_on_alone(store):
 
 
 def test_on_a_terminal_a_bar_shows_how_long_it_takes(store, monkeypatch, capsys):
-    from dynat_core import follow
+    from dynat_core.work import follow
 
     run = store.open(write_run(store.folder / "mine").name)
     states = iter(["queued", "running", "running", "finished"])
@@ -272,6 +272,6 @@ def test_on_a_terminal_a_bar_shows_how_long_it_takes(store, monkeypatch, capsys)
 
 @pytest.mark.parametrize("seconds, words", [(0, "0:00"), (9.6, "0:10"), (70, "1:10"), (7380, "2:03:00")])
 def test_durations_read_as_clocks_do(seconds, words):
-    from dynat_core.follow import duration
+    from dynat_core.work.follow import duration
 
     assert duration(seconds) == words

@@ -14,9 +14,9 @@ import pytest
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
-from dynat_core import tables
 from dynat_core.presets import preset
-from dynat_core.runs import Run, RunStore
+from dynat_core.recorded import tables
+from dynat_core.store.runs import Run, RunStore
 from tests.ladders import make_ladders
 from ui import store
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dynat_core import optimizers, strategies, trainer
-from dynat_core.attacks import pgd
+from dynat_core.attack.attacks import pgd
+from dynat_core.attack.threat import Ball
 from dynat_core.config import Curriculum, Digits, Dynamic, FgsmThenPgd, Recording, RunConfig, Sgd, Standard
-from dynat_core.curriculum import climb_each
 from dynat_core.errors import ConfigError
-from dynat_core.strategies import Moment
-from dynat_core.threat import Ball
+from dynat_core.training import optimizers, strategies, trainer
+from dynat_core.training.curriculum import climb_each
+from dynat_core.training.strategies import Moment
 from dynat_core.views.epoch_runs import asking, gradients
 from tests.networks import images, network
 

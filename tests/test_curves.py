@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynat_core.curves import RESTARTS, CurvesEvent, curves, radii
-from dynat_core.curves_result import OVER, SHORT, STEPS, Findings, plateau
-from dynat_core.evaluate import generator_for
-from dynat_core.threat import Ball
+from dynat_core.attack.threat import Ball
+from dynat_core.check.curves import RESTARTS, CurvesEvent, curves, radii
+from dynat_core.check.curves_result import OVER, SHORT, STEPS, Findings, plateau
+from dynat_core.training.evaluate import generator_for
 from tests.shipped import EPS, digits, shipped
 
 torch.set_num_threads(1)

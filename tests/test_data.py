@@ -13,9 +13,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from dynat_core import data
 from dynat_core.config import Cifar10, Digits, FashionMnist, Mnist
 from dynat_core.errors import DataError
+from dynat_core.images import data
 
 FOLDER = Path(os.environ.get("DYNAT_DATA") or "data")
 needs_mnist = pytest.mark.skipif(

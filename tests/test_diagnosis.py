@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 import dynat_core as dc
-from dynat_core import siege
-from dynat_core.diagnosis import NotDiagnosable, Report, diagnose, diagnosing
-from dynat_core.fosc import relative_fosc
-from dynat_core.next_action import again
-from dynat_core.preflight import preflight
+from dynat_core.attack.fosc import relative_fosc
+from dynat_core.attack.threat import Ball
+from dynat_core.check import siege
+from dynat_core.check.diagnosis import NotDiagnosable, Report, diagnose, diagnosing
+from dynat_core.check.next_action import again
+from dynat_core.check.preflight import preflight
+from dynat_core.check.verdict import masked, next_actions, optimised, restarts_agree, stall
 from dynat_core.statistics import wilson
-from dynat_core.threat import Ball
-from dynat_core.verdict import masked, next_actions, optimised, restarts_agree, stall
 from tests.zoo import HONEST, MASKS, Wrapped, digits, perceptron, shipped
 
 torch.set_num_threads(1)

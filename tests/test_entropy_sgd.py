@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynat_core import optimizers
 from dynat_core.config import EntropySgd, Sgd
 from dynat_core.theory import learning_rate
 from dynat_core.theory.adversarial_sgd import Quadratic
+from dynat_core.training import optimizers
 from tests.networks import images, network
 from tests.test_trainer import epochs, small
 

@@ -20,11 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dynat_core import compared, comparison, evaluations, exports, latex, report, tables
+from dynat_core import comparison
 from dynat_core.errors import JobError, RunError
-from dynat_core.evaluation_settings import Check, Transfer
-from dynat_core.rerun import evaluation_command
-from dynat_core.runs import Run, RunStore
+from dynat_core.recorded import tables
+from dynat_core.reports import compared, exports, latex, report
+from dynat_core.store import evaluations
+from dynat_core.store.evaluation_settings import Check, Transfer
+from dynat_core.store.rerun import evaluation_command
+from dynat_core.store.runs import Run, RunStore
 from dynat_core.views import View
 from dynat_core.views.svg import png, svg
 from tests.ladders import make_ladder
@@ -134,7 +137,7 @@ def test_the_worst_case_is_that_of_an_independent_recount_from_the_exported_file
     def recount():
         import torch
 
-        from dynat_core.loading import network
+        from dynat_core.work.loading import network
 
         with torch.no_grad():
             logits = network(run, "best", torch.device("cpu")).eval()(torch.from_numpy(kept["adversarial"]))

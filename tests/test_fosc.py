@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dynat_core.attacks import pgd
-from dynat_core.fosc import fosc, fosc_map, relative_fosc, stop_below
-from dynat_core.threat import Ball
+from dynat_core.attack.attacks import pgd
+from dynat_core.attack.fosc import fosc, fosc_map, relative_fosc, stop_below
+from dynat_core.attack.threat import Ball
 from tests.test_threat import random_ball
 
 SEEDS = st.integers(0, 10**6)

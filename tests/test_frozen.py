@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynat_core.attacks import cross_entropy, pgd, value_and_grad
-from dynat_core.fosc import stop_below
-from dynat_core.frozen import Frozen
-from dynat_core.threat import Ball
+from dynat_core.attack.attacks import cross_entropy, pgd, value_and_grad
+from dynat_core.attack.fosc import stop_below
+from dynat_core.attack.frozen import Frozen
+from dynat_core.attack.threat import Ball
 from tests.networks import images, network
 
 torch.set_num_threads(1)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from dynat_core.health import notes
-from dynat_core.history import History
 from dynat_core.presets import preset
+from dynat_core.reports.health import notes
+from dynat_core.store.history import History
 
 DYNAMIC, UNSECURED = preset("demo-digits-dynamic"), preset("demo-digits-unsecured")
 E = 20

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dynat_core.histograms import BINS, count, quantile
+from dynat_core.recorded.histograms import BINS, count, quantile
 
 
 @pytest.mark.parametrize("measure", BINS)

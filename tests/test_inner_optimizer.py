@@ -14,15 +14,15 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dynat_core.analyst import Analyst
-from dynat_core.evaluate import generator_for
-from dynat_core.fosc import relative_fosc
-from dynat_core.learned import Learned, Sign, attack, shipped
-from dynat_core.packing import unpack
-from dynat_core.threat import Ball
+from dynat_core.attack.fosc import relative_fosc
+from dynat_core.attack.learned import Learned, Sign, attack, shipped
+from dynat_core.attack.threat import Ball
+from dynat_core.recorded.packing import unpack
+from dynat_core.training.evaluate import generator_for
 from dynat_core.views import inner_optimizer as picture
 from dynat_core.views.base import strategy_style, styled
 from dynat_core.views.still import shapes
+from dynat_core.work.analyst import Analyst
 from tests.shipped import EPS, digits
 from tests.shipped import shipped as network
 from ui import store

@@ -17,11 +17,12 @@ import time
 import pytest
 from running import in_child, until, write_run
 
-from dynat_core import files, jobs
+from dynat_core import files
 from dynat_core.errors import JobError
 from dynat_core.files import append_line, read_json, read_lines, replace_file
-from dynat_core.jobs import Job, ensure_worker, stop_workers, worker_state
-from dynat_core.runs import RunStore
+from dynat_core.store import jobs
+from dynat_core.store.jobs import Job, ensure_worker, stop_workers, worker_state
+from dynat_core.store.runs import RunStore
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def _look_briefly(file):
 
 
 def test_a_worker_gives_up_a_job_whose_process_dies_three_times(tmp_path, monkeypatch, capsys):
-    from dynat_core.supervisor import Supervisor
+    from dynat_core.work.supervisor import Supervisor
 
     run = RunStore(tmp_path).open(write_run(tmp_path / "a-run").name)
 
@@ -248,7 +249,7 @@ def test_a_worker_gives_up_a_job_whose_process_dies_three_times(tmp_path, monkey
 
 
 def test_a_job_that_gets_on_between_deaths_is_not_given_up(tmp_path, monkeypatch):
-    from dynat_core.supervisor import Supervisor
+    from dynat_core.work.supervisor import Supervisor
 
     run = RunStore(tmp_path).open(write_run(tmp_path / "a-run").name)
     starts = []
@@ -268,7 +269,7 @@ def test_a_job_that_gets_on_between_deaths_is_not_given_up(tmp_path, monkeypatch
 
 
 def test_ending_the_workers_ends_the_job_and_leaves_it_to_be_resumed(tmp_path, monkeypatch):
-    from dynat_core.supervisor import Supervisor
+    from dynat_core.work.supervisor import Supervisor
 
     run = RunStore(tmp_path).open(write_run(tmp_path / "a-run").name)
     children = []
@@ -306,7 +307,7 @@ def test_ending_the_workers_ends_the_job_and_leaves_it_to_be_resumed(tmp_path, m
     ],
 )
 def test_which_devices_a_job_may_take(monkeypatch, asked, gpus, variable, devices):
-    from dynat_core import supervisor
+    from dynat_core.work import supervisor
 
     monkeypatch.setattr(supervisor, "gpu_count", lambda: gpus)
     monkeypatch.delenv("DYNAT_DEVICE", raising=False)
@@ -317,7 +318,7 @@ def test_which_devices_a_job_may_take(monkeypatch, asked, gpus, variable, device
 
 def test_a_new_run_is_never_left_behind_by_a_worker_that_just_ends(tmp_path, monkeypatch):
     """A worker ends for lack of work only while nobody can be starting one, and looks once more first."""
-    from dynat_core.supervisor import Supervisor
+    from dynat_core.work.supervisor import Supervisor
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     supervisor = Supervisor(tmp_path, once=True)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynat_core import strategies
-from dynat_core.attacks import pgd
+from dynat_core.attack.attacks import pgd
+from dynat_core.attack.learned import CUT, Learned, Momentum, Recurrent, Sign, attack, read, unroll
+from dynat_core.attack.threat import Ball
 from dynat_core.config import L2L
-from dynat_core.learned import CUT, Learned, Momentum, Recurrent, Sign, attack, read, unroll
-from dynat_core.runs import RunStore
-from dynat_core.strategy import Moment
-from dynat_core.threat import Ball
+from dynat_core.store.runs import RunStore
+from dynat_core.training import strategies
+from dynat_core.training.strategy import Moment
 from dynat_core.views.epoch_runs import asking, gradients
 from dynat_core.views.facts import cost_words
 from tests.networks import images, network

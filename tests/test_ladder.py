@@ -24,12 +24,12 @@ from foolbox.models.pytorch import PyTorchModel
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from dynat_core import autoattack
-from dynat_core.evaluate import generator_for
-from dynat_core.ladder import LadderError, LadderFinished, LadderState, ladder, rungs
-from dynat_core.ladder_rungs import attack
+from dynat_core.attack import autoattack
+from dynat_core.attack.threat import Ball
+from dynat_core.check.ladder import LadderError, LadderFinished, LadderState, ladder, rungs
+from dynat_core.check.ladder_rungs import attack
 from dynat_core.statistics import wilson
-from dynat_core.threat import Ball
+from dynat_core.training.evaluate import generator_for
 from tests.shipped import EPS, digits, shipped
 
 torch.set_num_threads(1)

@@ -23,8 +23,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
 
-from dynat_core import model_files, model_reader, models, own_data, state_dict
 from dynat_core.errors import DynatError, ModelFileError
+from dynat_core.images import own_data
+from dynat_core.networks import model_files, model_reader, models, state_dict
 
 MOST_MEMORY = 1_000_000_000  # bytes that reading a small file may take, torch included
 

@@ -15,16 +15,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from dynat_core import evaluations, jobs, models
 from dynat_core.__main__ import main
+from dynat_core.check.verdict import next_actions
 from dynat_core.config import Digits, Elsewhere, Imported, Linf, Recording, RunConfig
 from dynat_core.errors import ConfigError, RunError
-from dynat_core.evaluation_settings import Again, Check, Ladder, Transfer, asked, build
-from dynat_core.loading import network
-from dynat_core.run import Run
-from dynat_core.runs import RunStore
-from dynat_core.verdict import next_actions
-from dynat_core.worker import run_job
+from dynat_core.networks import models
+from dynat_core.store import evaluations, jobs
+from dynat_core.store.evaluation_settings import Again, Check, Ladder, Transfer, asked, build
+from dynat_core.store.run import Run
+from dynat_core.store.runs import RunStore
+from dynat_core.work.loading import network
+from dynat_core.work.worker import run_job
 from tests.running import in_child
 
 torch.set_num_threads(1)
@@ -133,7 +134,7 @@ def test_a_ladder_killed_at_any_moment_ends_like_one_that_was_not(store):
                     os.kill(os.getpid(), signal.SIGKILL)
                 return False
 
-            from dynat_core import measurements
+            from dynat_core.work import measurements
 
             measurements.SAVE_EVERY = 0.0
             run_job(torn.folder, "cpu", ended)

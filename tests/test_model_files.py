@@ -16,20 +16,22 @@ from running import in_child, train_here
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dynat_core import data, model_adding, models, own_data, state_dict
 from dynat_core.__main__ import main
-from dynat_core.architectures import PUBLIC, SamePadWideResNet, WideResNet
-from dynat_core.attacks import cross_entropy, in_eval_mode, value_and_grad
+from dynat_core.attack.attacks import cross_entropy, in_eval_mode, value_and_grad
+from dynat_core.attack.threat import Ball
+from dynat_core.check.preflight import preflight
 from dynat_core.config import Digits, Imported, RunConfig
-from dynat_core.conventions import conventions, label_order, order_of
 from dynat_core.errors import ConfigError, DynatError, ModelFileError, RunError
-from dynat_core.loading import network
-from dynat_core.model_adding import Wish, add_model
-from dynat_core.model_files import inspect, load_program
-from dynat_core.preflight import preflight
-from dynat_core.runs import RunStore
-from dynat_core.threat import Ball
-from dynat_core.trusted_programs import trust
+from dynat_core.images import data, own_data
+from dynat_core.networks import models, state_dict
+from dynat_core.networks.architectures import PUBLIC, SamePadWideResNet, WideResNet
+from dynat_core.networks.conventions import conventions, label_order, order_of
+from dynat_core.networks.model_files import inspect, load_program
+from dynat_core.store.runs import RunStore
+from dynat_core.store.trusted_programs import trust
+from dynat_core.work import model_adding
+from dynat_core.work.loading import network
+from dynat_core.work.model_adding import Wish, add_model
 
 DEMO = Path(__file__).resolve().parent.parent / "checkpoints" / "demo-digits-dynamic"
 DIGITS = DEMO / "weights" / "0030.safetensors"
@@ -40,7 +42,7 @@ CLASSES = 10
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("DYNAT_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("DYNAT_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("dynat_core.__main__.ensure_worker", lambda store: None)
+    monkeypatch.setattr("dynat_core.commands.asked.ensure_worker", lambda store: None)
     return RunStore(tmp_path / "store")
 
 
@@ -552,7 +554,9 @@ def test_the_usual_way_with_such_images_is_thought_of_first(inspected):
     (["model", "add", "DIGITS", "--id", "../x"], "../x cannot name a run"),
 ])  # fmt: skip
 def test_a_mistake_is_one_sentence(words, says, store, capsys, monkeypatch, inspected):
-    monkeypatch.setattr("dynat_core.model_adding.inspect", lambda path: inspected if path == DIGITS else inspect(path))
+    monkeypatch.setattr(
+        "dynat_core.work.model_adding.inspect", lambda path: inspected if path == DIGITS else inspect(path)
+    )
     assert main([str(DIGITS) if word == "DIGITS" else word for word in words]) == 1
     err = capsys.readouterr().err
     assert says in err and err.count("\n") == 1
@@ -560,7 +564,7 @@ def test_a_mistake_is_one_sentence(words, says, store, capsys, monkeypatch, insp
 
 
 def test_images_of_another_kind_are_named(store, tmp_path, monkeypatch, inspected):
-    monkeypatch.setattr("dynat_core.model_adding.inspect", lambda path: inspected)
+    monkeypatch.setattr("dynat_core.work.model_adding.inspect", lambda path: inspected)
     np.savez(tmp_path / "x.npz", x=np.zeros((20, 8, 8, 3), np.uint8), y=np.arange(20) % 4)
     assert main(["data", "add", str(tmp_path / "x.npz"), "--name", "four"]) == 0
     with pytest.raises(DynatError, match="takes 1 channels and tells 10 classes apart; four has 3 and 4"):
@@ -574,7 +578,7 @@ def test_architectures_are_listed(capsys):
 
 
 def test_the_settings_of_an_imported_run_come_back(store, monkeypatch, inspected):
-    monkeypatch.setattr("dynat_core.model_adding.inspect", lambda path: inspected)
+    monkeypatch.setattr("dynat_core.work.model_adding.inspect", lambda path: inspected)
     assert main(["model", "add", str(DIGITS), "--id", "again", "--norm", "l2", "--n", "5"]) == 0
     config = store.open("again").config
     assert json.loads(config.to_json())["threat"] == {"norm": "l2", "eps": 0.5}

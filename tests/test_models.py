@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynat_core import config, models
-from dynat_core.attacks import cross_entropy, value_and_grad
-from dynat_core.frozen import Frozen
+from dynat_core import config
+from dynat_core.attack.attacks import cross_entropy, value_and_grad
+from dynat_core.attack.frozen import Frozen
+from dynat_core.networks import models
 from tests.networks import images, network
 
 COUNTS = [

@@ -12,10 +12,10 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
-from dynat_core import data, own_data
 from dynat_core.__main__ import main
 from dynat_core.config import OwnData, RunConfig
 from dynat_core.errors import ConfigError, DataError
+from dynat_core.images import data, own_data
 
 
 @pytest.fixture(autouse=True)

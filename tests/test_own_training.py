@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 
 import dynat_core as dc
-from dynat_core import evaluations
-from dynat_core.diagnosis import diagnose
+from dynat_core.attack.threat import Ball
+from dynat_core.check.diagnosis import diagnose
 from dynat_core.errors import RunError
-from dynat_core.run_writer import RunWriter
-from dynat_core.runs import RunStore
-from dynat_core.supervisor import Supervisor
-from dynat_core.threat import Ball
+from dynat_core.store import evaluations
+from dynat_core.store.run_writer import RunWriter
+from dynat_core.store.runs import RunStore
+from dynat_core.work.supervisor import Supervisor
 from tests.running import in_child
 from tests.zoo import digits, perceptron, shipped
 

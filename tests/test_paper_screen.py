@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dynat_core import reproduce
-from dynat_core.published import CAUTIONS, TABLES
+from dynat_core.paper import reproduce
+from dynat_core.paper.published import CAUTIONS, TABLES
 from dynat_core.views import paper as picture
 from dynat_core.views import paper_words as told
 from tests.reproductions import everything
@@ -93,7 +93,7 @@ def test_what_was_not_run_is_said_with_the_command_that_runs_it(nothing, shown):
     assert commands and all(command.startswith("python -m dynat_core reproduce ") for command in commands)
     assert said(app).count("Nothing has been run for this yet on CIFAR-10") == len(commands)
     from dynat_core.__main__ import _parser
-    from dynat_core.paper_runs import target
+    from dynat_core.paper.paper_runs import target
 
     for command in commands:
         arguments = _parser().parse_args(command.split()[3:])

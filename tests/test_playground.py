@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynat_core import playground as pg
-from dynat_core import threat
-from dynat_core.fosc import fosc, relative_fosc
+from dynat_core.attack import threat
+from dynat_core.attack.fosc import fosc, relative_fosc
+from dynat_core.theory import playground as pg
 from ui.playground import offline_page, read_way, script
 from ui.playground.sheets import sheet
 

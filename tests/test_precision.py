@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynat_core import data
-from dynat_core.attacks import cross_entropy, pgd
+from dynat_core.attack.attacks import cross_entropy, pgd
+from dynat_core.attack.frozen import Frozen
+from dynat_core.attack.threat import Ball
 from dynat_core.config import Mnist
 from dynat_core.errors import DataError
-from dynat_core.evaluate import robustness
-from dynat_core.frozen import Frozen
-from dynat_core.loading import network
+from dynat_core.images import data
 from dynat_core.presets import preset
-from dynat_core.runs import RunStore
-from dynat_core.threat import Ball
+from dynat_core.store.runs import RunStore
+from dynat_core.training.evaluate import robustness
+from dynat_core.work.loading import network
 
 torch.set_num_threads(1)
 STORE = Path(__file__).resolve().parents[1] / "checkpoints"

@@ -17,18 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dynat_core import paper_runs, reproduce, reproduced
 from dynat_core.__main__ import main
-from dynat_core.black_box import seconds_per_gradient, transferred
+from dynat_core.check.ladder_rungs import RUNGS, rungs
 from dynat_core.config import Digits, Dynamic, Standard
 from dynat_core.errors import ConfigError, JobError
-from dynat_core.evaluations import evaluations
 from dynat_core.files import read_lines
-from dynat_core.ladder_rungs import RUNGS, rungs
-from dynat_core.loading import network
-from dynat_core.paper_runs import FEWEST, Target, ablation, full_epochs, lengths, names, setup, target, wanted
-from dynat_core.published import TABLES
-from dynat_core.runs import RunStore
+from dynat_core.paper import paper_runs, reproduce, reproduced
+from dynat_core.paper.black_box import seconds_per_gradient, transferred
+from dynat_core.paper.paper_runs import FEWEST, Target, ablation, full_epochs, lengths, names, setup, target, wanted
+from dynat_core.paper.published import TABLES
+from dynat_core.store.evaluations import evaluations
+from dynat_core.store.runs import RunStore
+from dynat_core.work.loading import network
 from tests.reproductions import everything, reproduce_here, tiny_runs
 from tests.running import in_child, until
 
@@ -273,9 +273,9 @@ def test_black_box_examples_are_made_on_the_surrogate_and_shown_to_the_others():
     clean = store.open(content["runs"][0]["id"])
     # on itself a transferred attack is the attack; on another network FGSM's step is written out by hand
     assert itself["pgd-20"] <= int((run.samples("best")["clean_correct"]).sum())
-    from dynat_core import data
-    from dynat_core.evaluate import generator_for
-    from dynat_core.threat import Ball
+    from dynat_core.attack.threat import Ball
+    from dynat_core.images import data
+    from dynat_core.training.evaluate import generator_for
 
     test = data.load(run.config.data).test
     x, y = test.pixels(), test.labels

@@ -16,10 +16,10 @@ from running import finished_run, tiny, write_run
 from dynat_core import presets
 from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.files import append_line
-from dynat_core.histograms import BINS
-from dynat_core.history import reader
-from dynat_core.run import Run
-from dynat_core.runs import RunStore
+from dynat_core.recorded.histograms import BINS
+from dynat_core.store.history import reader
+from dynat_core.store.run import Run
+from dynat_core.store.runs import RunStore
 
 STORE = "a store"
 WIDTH = len(BINS["fosc"]) + 1  # counts of one histogram
@@ -275,7 +275,7 @@ def test_the_modified_key_changes_with_every_record_and_state(store):
 
     (run.folder / "starts.jsonl").touch()
     note()
-    from dynat_core.jobs import Job
+    from dynat_core.store.jobs import Job
 
     with Job(run.folder).claim():
         note()
@@ -344,7 +344,7 @@ def test_counts_of_other_bins_are_not_shown_on_these(store):
 
 
 def test_looking_again_reads_only_what_is_new(store, monkeypatch):
-    from dynat_core import history as module
+    from dynat_core.store import history as module
 
     run = store.create(tiny())
     write_epochs(run, range(50))

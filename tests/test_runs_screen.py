@@ -14,15 +14,15 @@ import pytest
 from running import tiny, write_run
 from synthetic import trajectory
 
-from dynat_core import bookkeeping
-from dynat_core.analyst import Analyst
 from dynat_core.config import Custom, Elsewhere, Imported, Linf, OwnData, Recording, RunConfig
-from dynat_core.histograms import count
-from dynat_core.jobs import Job
 from dynat_core.presets import preset
-from dynat_core.run import Run
-from dynat_core.runs import RunStore
-from dynat_core.trajectories import Trajectories
+from dynat_core.recorded.histograms import count
+from dynat_core.recorded.trajectories import Trajectories
+from dynat_core.store import bookkeeping
+from dynat_core.store.jobs import Job
+from dynat_core.store.run import Run
+from dynat_core.store.runs import RunStore
+from dynat_core.work.analyst import Analyst
 from tests.test_screens import errors, said, scene, show
 from ui import store as ui_store
 from ui.run_list import Wish, asked, rows, table

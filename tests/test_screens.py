@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dynat_core.analyst import Analyst
 from dynat_core.presets import preset
-from dynat_core.runs import RunStore
+from dynat_core.store.runs import RunStore
+from dynat_core.work.analyst import Analyst
 from tests.running import write_run
 from tests.stores import make_demos
 from ui import link, store
@@ -89,7 +89,7 @@ def said(app: AppTest) -> str:
 
 def scene(app: AppTest) -> dict:
     """The header of what the scrubber was given."""
-    from dynat_core.packing import unpack
+    from dynat_core.recorded.packing import unpack
 
     (component,) = [c for c in app.main if c.type == "bidi_component"] or app.get("bidi_component")
     return unpack(component.proto.bytes)[0]
@@ -388,7 +388,7 @@ def test_an_error_inside_a_screen_is_one_sentence(folder, monkeypatch, caplog):
     def fail(*args):
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr("dynat_core.health.notes", fail)
+    monkeypatch.setattr("dynat_core.reports.health.notes", fail)
     monkeypatch.setattr(store, "notes", fail)
     (sentence,) = errors(show("epochs"))
     assert sentence.startswith("This screen met an error of its own (ZeroDivisionError)")

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dynat_core.errors import DynatError
-from dynat_core.packing import unpack
+from dynat_core.recorded.packing import unpack
 from ui import scrubber
 from ui.scrubber import Report, Selection, read_report
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynat_core.analyses import ANALYSES, Replaced
-from dynat_core.runs import RunStore
-from dynat_core.segments import bends
-from dynat_core.threat import Ball
+from dynat_core.attack.segments import bends
+from dynat_core.attack.threat import Ball
+from dynat_core.store.runs import RunStore
+from dynat_core.work.analyses import ANALYSES, Replaced
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dynat_core import strategies
-from dynat_core.attacks import value_and_grad
+from dynat_core.attack.attacks import value_and_grad
+from dynat_core.attack.fosc import fosc
+from dynat_core.attack.threat import Ball
 from dynat_core.config import Dynamic, Standard, Unsecured
-from dynat_core.fosc import fosc
-from dynat_core.strategies import Moment
-from dynat_core.threat import Ball
+from dynat_core.training import strategies
+from dynat_core.training.strategies import Moment
 from tests.networks import images, network
 
 EPS = 0.3

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dynat_core.analyst import Analyst
-from dynat_core.packing import unpack
+from dynat_core.recorded.packing import unpack
+from dynat_core.work.analyst import Analyst
 from ui import store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from dynat_core.packing import pack, unpack
+from dynat_core.recorded.packing import pack, unpack
 from dynat_core.theory import concavity, learning_rate, minimax, seeds, small_network, weak_order
 from dynat_core.theory.adversarial_sgd import Quadratic
 from dynat_core.theory.probe import probe

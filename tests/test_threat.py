@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from dynat_core.threat import Ball
+from dynat_core.attack.threat import Ball
 
 NORMS = ["linf", "l2"]
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from shipped import EPS, STORE, digits, shipped
 
-from dynat_core import data, evaluate
-from dynat_core.attacks import Attacked, pgd
+from dynat_core.attack.attacks import Attacked, pgd
+from dynat_core.attack.fosc import fosc, relative_fosc, stop_below
+from dynat_core.attack.threat import Ball
 from dynat_core.config import Digits
-from dynat_core.fosc import fosc, relative_fosc, stop_below
-from dynat_core.runs import RunStore
+from dynat_core.images import data
 from dynat_core.statistics import wilson
-from dynat_core.threat import Ball
+from dynat_core.store.runs import RunStore
+from dynat_core.training import evaluate
 from dynat_core.views import threshold as view
 
 STEPS = 10

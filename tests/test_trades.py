@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynat_core import strategies
-from dynat_core.attacks import cross_entropy, value_and_grad
+from dynat_core.attack.attacks import cross_entropy, value_and_grad
+from dynat_core.attack.fosc import fosc
+from dynat_core.attack.threat import Ball
 from dynat_core.config import Trades, Unsecured
-from dynat_core.fosc import fosc
-from dynat_core.histograms import count
-from dynat_core.strategy import Moment
-from dynat_core.threat import Ball
-from dynat_core.trades import NOISE, divergence, divergence_from
+from dynat_core.recorded.histograms import count
+from dynat_core.training import strategies
+from dynat_core.training.strategy import Moment
+from dynat_core.training.trades import NOISE, divergence, divergence_from
 from tests.networks import images, network
 from tests.test_trainer import epochs, small
 

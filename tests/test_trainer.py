@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from dynat_core import data, models
-from dynat_core.attacks import pgd
+from dynat_core.attack.attacks import pgd
+from dynat_core.attack.threat import Ball
 from dynat_core.config import RunConfig
 from dynat_core.errors import DeviceError
-from dynat_core.evaluate import BATCH, generator_for
-from dynat_core.histograms import count
+from dynat_core.images import data
+from dynat_core.networks import models
 from dynat_core.presets import preset
-from dynat_core.threat import Ball
-from dynat_core.trainer import EpochDone, Finished, Progress, train
+from dynat_core.recorded.histograms import count
+from dynat_core.training.evaluate import BATCH, generator_for
+from dynat_core.training.trainer import EpochDone, Finished, Progress, train
 
 torch.set_num_threads(1)
 

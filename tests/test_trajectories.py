@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynat_core.config import Linf
-from dynat_core.data import Split
-from dynat_core.evaluate import paths
-from dynat_core.packing import pack, unpack
-from dynat_core.trajectories import Trajectories, Trajectory
+from dynat_core.images.data import Split
+from dynat_core.recorded.packing import pack, unpack
+from dynat_core.recorded.trajectories import Trajectories, Trajectory
+from dynat_core.training.evaluate import paths
 from tests.networks import images, network
 
 

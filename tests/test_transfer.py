@@ -13,10 +13,10 @@ from foolbox.criteria import Misclassification
 from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
-from dynat_core.evaluate import generator_for
+from dynat_core.attack.threat import Ball
+from dynat_core.check.transfer import transfer
 from dynat_core.statistics import wilson
-from dynat_core.threat import Ball
-from dynat_core.transfer import transfer
+from dynat_core.training.evaluate import generator_for
 from tests.shipped import EPS, digits, shipped
 
 torch.set_num_threads(1)

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import pytest
 
 from dynat_core import views
-from dynat_core.histograms import BINS, count, quantile
-from dynat_core.packing import pack, unpack
+from dynat_core.recorded.histograms import BINS, count, quantile
+from dynat_core.recorded.packing import pack, unpack
 from dynat_core.views import ramps, still, words
 from dynat_core.views.base import Scene, View
 from dynat_core.views.distributions import quantiles

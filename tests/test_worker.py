@@ -22,9 +22,9 @@ from running import PATIENCE, assert_same, finished_run, in_child, recorded, tin
 from dynat_core import files
 from dynat_core.errors import JobError, RunError
 from dynat_core.files import read_json, read_lines
-from dynat_core.jobs import Job, child_environment, ensure_worker, worker_state
-from dynat_core.run import Run
-from dynat_core.runs import RunStore
+from dynat_core.store.jobs import Job, child_environment, ensure_worker, worker_state
+from dynat_core.store.run import Run
+from dynat_core.store.runs import RunStore
 
 # Long enough to be caught in the middle; and the same in a process of its own as in a forked one.
 LONGER = {"epochs": "16", "data.train_size": "640", "recording.steps": "5", "strategy.T_control": "10"}
@@ -35,8 +35,8 @@ def torch_is_loaded():
     """And the data: once, so that forked children need not."""
     import torch
 
-    import dynat_core.trainer  # noqa: F401
-    from dynat_core import data
+    import dynat_core.training.trainer  # noqa: F401
+    from dynat_core.images import data
 
     torch.set_num_threads(1)
     data.load(tiny().data)
@@ -62,7 +62,7 @@ def finish(run: Run) -> None:
 
 def served(run: Run) -> multiprocessing.Process:
     """A process that works on `run` as the child of a supervisor does, this process being the supervisor."""
-    from dynat_core.worker import serve_job
+    from dynat_core.work.worker import serve_job
 
     owner = os.getpid()
 
@@ -202,7 +202,7 @@ def test_left_at_any_batch_it_resumes_bit_identically(tmp_path, reference):
 
 def test_a_stop_file_ends_it_at_the_next_batch_and_resuming_goes_on_in_the_epoch(run, reference):
     def stop_in_second_epoch():
-        from dynat_core import worker
+        from dynat_core.work import worker
 
         show = worker._show
 
@@ -236,7 +236,7 @@ def test_sigterm_saves_the_run_where_it_stands(tmp_path):
 
 
 def test_a_job_whose_supervisor_is_gone_does_not_go_on(run):
-    from dynat_core.worker import serve_job
+    from dynat_core.work.worker import serve_job
 
     assert in_child(lambda: serve_job(run.folder, None, parent=1)) == 0
     assert run.state == "queued" and run.records() == []
@@ -244,7 +244,7 @@ def test_a_job_whose_supervisor_is_gone_does_not_go_on(run):
 
 def test_a_long_epoch_is_saved_on_the_way(run, reference):
     def train_then_die():
-        from dynat_core import worker
+        from dynat_core.work import worker
 
         saved = []
         write = files.replace_file
@@ -257,7 +257,7 @@ def test_a_long_epoch_is_saved_on_the_way(run, reference):
                 if len(saved) == 7:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        from dynat_core import run_writer
+        from dynat_core.store import run_writer
 
         run_writer.replace_file = counting
         train_here(run)
@@ -274,7 +274,7 @@ def test_it_goes_on_with_as_many_threads_as_it_began_with(run):
     def resume_with_others():
         import torch
 
-        from dynat_core.worker import run_job
+        from dynat_core.work.worker import run_job
 
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         torch.set_num_threads(2)
@@ -334,7 +334,7 @@ def test_a_gpu_that_is_not_there_fails_the_run_with_one_sentence(tmp_path):
 
 def test_an_error_in_the_code_fails_the_run_with_one_sentence_and_keeps_the_traceback(run):
     def break_it():
-        from dynat_core import run_writer
+        from dynat_core.store import run_writer
 
         def broken(*_, **__):
             raise ZeroDivisionError("division by zero")
@@ -434,7 +434,7 @@ def finished_copy(reference, tmp_path_factory):
 
 
 def test_work_on_a_folder_that_is_no_run_is_refused(tmp_path):
-    from dynat_core.worker import run_job
+    from dynat_core.work.worker import run_job
 
     (tmp_path / "empty").mkdir()
     run_job(tmp_path / "empty")

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import dynat_core as dc
-from dynat_core import data, models
+from dynat_core.attack.threat import Ball
 from dynat_core.config import Digits
-from dynat_core.threat import Ball
+from dynat_core.images import data
+from dynat_core.networks import models
 
 STORE = Path(__file__).parents[1] / "checkpoints"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from dynat_core import own_data
 from dynat_core.config import NORM_WORDS, SHAPES
-from dynat_core.jobs import child_environment
+from dynat_core.images import own_data
+from dynat_core.store.jobs import child_environment
 from ui.store import look_again, store
 from ui.words import plain
 

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import numpy as np
 
-from dynat_core.compared import verdict
 from dynat_core.config import NORM_WORDS, describe_eps
-from dynat_core.history import History
-from dynat_core.runs import Run
+from dynat_core.reports.compared import verdict
+from dynat_core.store.history import History
+from dynat_core.store.runs import Run
 from dynat_core.views import strategy_style
 from dynat_core.views.base import styled
 from dynat_core.views.facts import share

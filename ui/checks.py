@@ -8,12 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from dynat_core import evaluations
-from dynat_core.analyst import Analyst
-from dynat_core.evaluation_settings import Measured
-from dynat_core.evaluations import Evaluation
-from dynat_core.jobs import UNFINISHED, ensure_worker, worker_alive
-from dynat_core.runs import Run
+from dynat_core.store import evaluations
+from dynat_core.store.evaluation_settings import Measured
+from dynat_core.store.evaluations import Evaluation
+from dynat_core.store.jobs import UNFINISHED, ensure_worker, worker_alive
+from dynat_core.store.runs import Run
+from dynat_core.work.analyst import Analyst
 from ui.frame import view_only
 from ui.store import store
 from ui.words import duration

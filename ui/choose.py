@@ -7,7 +7,7 @@ from collections import Counter
 import streamlit as st
 
 from dynat_core.errors import RunError
-from dynat_core.runs import Run
+from dynat_core.store.runs import Run
 from ui.link import Link
 from ui.store import runs, store
 from ui.words import plain

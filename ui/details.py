@@ -7,9 +7,9 @@ from html import escape
 
 import streamlit as st
 
-from dynat_core.compared import verdict
 from dynat_core.config import STRATEGY_WORDS
-from dynat_core.runs import Run
+from dynat_core.reports.compared import verdict
+from dynat_core.store.runs import Run
 from dynat_core.views.facts import share
 from ui.cards import swatches
 from ui.exports import take_away_run

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from dynat_core import exports, report
-from dynat_core.evaluations import Evaluation
-from dynat_core.runs import Run
+from dynat_core.reports import exports, report
+from dynat_core.store.evaluations import Evaluation
+from dynat_core.store.runs import Run
 
 # File name -> what its button says; figures are saved where they are drawn, and with everything else in the zip file.
 WORDS = {

@@ -17,7 +17,7 @@ from pathlib import Path
 import streamlit as st
 
 from dynat_core.errors import DynatError
-from dynat_core.jobs import worker_state
+from dynat_core.store.jobs import worker_state
 from ui.link import carry, entered, remembered
 from ui.store import store
 from ui.words import plain

@@ -6,8 +6,8 @@ from html import escape
 
 import streamlit as st
 
-from dynat_core.jobs import ensure_worker, worker_alive
-from dynat_core.runs import Run
+from dynat_core.store.jobs import ensure_worker, worker_alive
+from dynat_core.store.runs import Run
 from ui.cards import state_badge, swatch
 from ui.frame import guarded, live, view_only
 from ui.link import carry

@@ -9,9 +9,9 @@ from typing import Any
 import streamlit as st
 
 from dynat_core.config import NORM_WORDS, describe_eps
-from dynat_core.evaluation_settings import Curves, Ladder, Measured, Transfer
-from dynat_core.evaluations import Evaluation
-from dynat_core.run import Run
+from dynat_core.store.evaluation_settings import Curves, Ladder, Measured, Transfer
+from dynat_core.store.evaluations import Evaluation
+from dynat_core.store.run import Run
 from dynat_core.views import check as pictures
 from dynat_core.views import reviewer
 from dynat_core.views.facts import share

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dynat_core.analyst import Answer
 from dynat_core.config import describe_eps, step_size
 from dynat_core.errors import ConfigError, RunError
-from dynat_core.packing import pack
-from dynat_core.runs import Run
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.packing import pack
+from dynat_core.recorded.trajectories import Trajectory
+from dynat_core.store.runs import Run
 from dynat_core.views.words import percent
+from dynat_core.work.analyst import Answer
 from ui.frame import view_only
 from ui.store import analyst, stamp, store, trajectory
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from dynat_core.bookkeeping import Label, label
 from dynat_core.config import describe_eps
-from dynat_core.runs import Run
+from dynat_core.store.bookkeeping import Label, label
+from dynat_core.store.runs import Run
 from dynat_core.views.words import wilson
 from ui.store import state_of
 from ui.words import outcome, strategy_words

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dynat_core.analyst import Analyst
-from dynat_core.health import HealthNote, notes
-from dynat_core.history import History
-from dynat_core.jobs import worker_alive
-from dynat_core.runs import Run, RunStore
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.trajectories import Trajectory
+from dynat_core.reports.health import HealthNote, notes
+from dynat_core.store.history import History
+from dynat_core.store.jobs import worker_alive
+from dynat_core.store.runs import Run, RunStore
+from dynat_core.work.analyst import Analyst
 
 
 def store() -> RunStore:

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dynat_core.config import describe_eps
-from dynat_core.runs import Run
+from dynat_core.store.runs import Run
 from dynat_core.views.threshold import CURVES, FORMS, Recorded, threshold
 from ui.link import Cursor, Link, Switched, told
 from ui.paths import recorded_attack

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.compared import training_gradients
 from dynat_core.config import STRATEGY_WORDS, AttackedStrategy, RunConfig
-from dynat_core.runs import Run
+from dynat_core.reports.compared import training_gradients
+from dynat_core.store.runs import Run
 from dynat_core.views.words import number
 
 

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.peers.subjects import SUBJECTS, Subject
-from dynat_core.attacks import pgd
-from dynat_core.frozen import Frozen
-from dynat_core.threat import Ball
+from dynat_core.attack.attacks import pgd
+from dynat_core.attack.frozen import Frozen
+from dynat_core.attack.threat import Ball
 
 Attack = Callable[[Tensor, Tensor], Tensor]  # images, labels -> adversarial images
 

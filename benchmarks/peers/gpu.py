@@ -22,10 +22,10 @@ from benchmarks.peers.contender import textbook
 from benchmarks.peers.machine import about, matrix_limit
 from benchmarks.peers.subjects import Subject, flops_of
 from benchmarks.peers.training import spread
-from dynat_core import models
-from dynat_core.attacks import cross_entropy, pgd
-from dynat_core.frozen import Frozen
-from dynat_core.threat import Ball
+from dynat_core.attack.attacks import cross_entropy, pgd
+from dynat_core.attack.frozen import Frozen
+from dynat_core.attack.threat import Ball
+from dynat_core.networks import models
 
 STEPS, REPEATS = 10, 5
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dynat_core import models
-from dynat_core.loading import network
-from dynat_core.runs import RunStore
+from dynat_core.networks import models
+from dynat_core.store.runs import RunStore
+from dynat_core.work.loading import network
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -21,16 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.subjects import SUBJECTS, Subject
-from dynat_core import config, strategies
-from dynat_core.attacks import cross_entropy, value_and_grad
-from dynat_core.evaluate import generator_for
-from dynat_core.fosc import fosc, stop_below
-from dynat_core.frozen import Frozen
+from dynat_core import config
+from dynat_core.attack.attacks import cross_entropy, value_and_grad
+from dynat_core.attack.fosc import fosc, stop_below
+from dynat_core.attack.frozen import Frozen
+from dynat_core.attack.threat import Ball
 from dynat_core.presets import preset
-from dynat_core.runs import RunStore
-from dynat_core.strategy import Moment
-from dynat_core.threat import Ball
-from dynat_core.trainer import EpochDone, train
+from dynat_core.store.runs import RunStore
+from dynat_core.training import strategies
+from dynat_core.training.evaluate import generator_for
+from dynat_core.training.strategy import Moment
+from dynat_core.training.trainer import EpochDone, train
 
 CPU = torch.device("cpu")
 SHARES = (0.75, 0.5, 0.25)  # of the images that a threshold would stop after the first step

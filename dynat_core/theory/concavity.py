@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynat_core.playground import cloud
+from dynat_core.theory.playground import cloud
 
 Loss = Callable[[np.ndarray], np.ndarray]
 

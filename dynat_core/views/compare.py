@@ -8,10 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.comparison import Compared, Paired, Spread, between, common, paired, restricted, seed_groups, spread
+from dynat_core.comparison import (
+    Compared,
+    Paired,
+    Spread,
+    between,
+    common,
+    paired,
+    restricted,
+    seed_groups,
+    spread,
+)
 from dynat_core.config import STRATEGY_WORDS
+from dynat_core.recorded.trajectories import Trajectories, Trajectory
 from dynat_core.statistics import wilson
-from dynat_core.trajectories import Trajectories, Trajectory
 from dynat_core.views import figures
 from dynat_core.views.base import Series, View, styled
 from dynat_core.views.pictures import class_name

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.views.base import Note, Series, View, held, padded
 from dynat_core.views.figures import axis, layout, line
 from dynat_core.views.words import number, raised

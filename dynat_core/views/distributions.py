@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynat_core.histograms import BINS, quantile
+from dynat_core.recorded.histograms import BINS, quantile
 from dynat_core.views.base import Bins, Note, Series, View, held, padded
 from dynat_core.views.figures import epoch_axis, laid, layout, share_axis
 from dynat_core.views.scales import Scale

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from dynat_core.config import L2L, Dynamic, RunConfig
-from dynat_core.histograms import BINS
+from dynat_core.recorded.histograms import BINS
 from dynat_core.views.base import Series
 from dynat_core.views.distributions import Counted
 

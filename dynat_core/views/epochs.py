@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.histograms import BINS
+from dynat_core.recorded.histograms import BINS
 from dynat_core.views import courses
 from dynat_core.views.base import Note, Scene, Switch, View, Words, styled
 from dynat_core.views.distributions import KINDS, Counted, Place, distribution

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.views import pictures
 from dynat_core.views.base import Note, Scene, View, Words, held, padded, styled
 from dynat_core.views.curves import listed, relative_top, step_axis

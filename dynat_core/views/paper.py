@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dynat_core.paper_runs import ALPHAS, ROW_WORDS, STEPS
+from dynat_core.paper.paper_runs import ALPHAS, ROW_WORDS, STEPS
 from dynat_core.statistics import wilson
 from dynat_core.views import figures
 from dynat_core.views.base import SPARE, View, strategy_style

@@ -7,8 +7,8 @@ from typing import Any
 
 from dynat_core.comparison import spread
 from dynat_core.config import describe_eps
-from dynat_core.paper_runs import FEWEST, ROW_WORDS, ROWS, full_epochs
-from dynat_core.published import COLUMNS, TABLES
+from dynat_core.paper.paper_runs import FEWEST, ROW_WORDS, ROWS, full_epochs
+from dynat_core.paper.published import COLUMNS, TABLES
 from dynat_core.statistics import wilson
 from dynat_core.views.compare import signed
 from dynat_core.views.words import number

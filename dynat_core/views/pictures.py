@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.views.base import Note, Picture, View, held, padded
 from dynat_core.views.ramps import to_bytes
 from dynat_core.views.words import number, percent

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dynat_core.histograms import BINS, PER_DECADE
+from dynat_core.recorded.histograms import BINS, PER_DECADE
 from dynat_core.views.words import number, raised
 
 _ASIDE: tuple[float, float] = (

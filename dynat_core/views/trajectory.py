@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dynat_core.trajectories import Trajectory
+from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.views import curves, pictures, plane
 from dynat_core.views.base import Key, Scene, Switch, Threshold, View, Words, styled
 from dynat_core.views.curves import Drawn

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from dynat_core import bookkeeping  # noqa: E402
-from dynat_core.runs import RunStore  # noqa: E402
+from dynat_core.store import bookkeeping  # noqa: E402
+from dynat_core.store.runs import RunStore  # noqa: E402
 from dynat_core.views.threshold import CURVES, Recorded, thresholds, truncated  # noqa: E402
 from tests.browser.conftest import QUIET, ROOT  # noqa: E402
 from tests.running import tiny  # noqa: E402

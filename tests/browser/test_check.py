@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from dynat_core import evaluations  # noqa: E402
+from dynat_core.store import evaluations  # noqa: E402
 from tests.browser.conftest import QUIET  # noqa: E402
 from tests.running import until  # noqa: E402
 

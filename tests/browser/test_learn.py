@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from dynat_core import playground as pg  # noqa: E402
+from dynat_core.theory import playground as pg  # noqa: E402
 from tests.browser.conftest import QUIET, ROOT  # noqa: E402
 from ui.playground import offline_page  # noqa: E402
 

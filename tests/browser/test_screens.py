@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from dynat_core.jobs import worker_alive  # noqa: E402
-from dynat_core.runs import Run, RunStore  # noqa: E402
+from dynat_core.store.jobs import worker_alive  # noqa: E402
+from dynat_core.store.runs import Run, RunStore  # noqa: E402
 from tests.browser.conftest import QUIET  # noqa: E402
 from tests.running import until  # noqa: E402
 from tests.stores import make_demos, settings  # noqa: E402
@@ -302,7 +302,7 @@ def test_killing_the_web_server_leaves_the_run_and_no_helper(chromium, serve, tm
         page.goto(f"{there}/train")
         page.get_by_role("button", name="Start the run").click(timeout=PATIENCE)  # and with it a worker
         until(lambda: len(run.records()) > 1, "the run goes")
-        helpers = [pid for pid, words in children(server.pid).items() if "dynat_core.helper" in words]
+        helpers = [pid for pid, words in children(server.pid).items() if "dynat_core.work.helper" in words]
         assert helpers
         os.kill(server.pid, signal.SIGKILL)
         server.wait(10)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynat_core.packing import pack
+from dynat_core.recorded.packing import pack
 from dynat_core.views import ramps, still
 from dynat_core.views.trajectory import stop_step
 from tests.synthetic import trajectory

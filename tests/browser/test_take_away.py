@@ -16,9 +16,9 @@ pytest.importorskip("playwright")
 from PIL import Image  # noqa: E402
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from dynat_core import comparison_report, report  # noqa: E402
-from dynat_core.evaluations import evaluations  # noqa: E402
-from dynat_core.runs import RunStore  # noqa: E402
+from dynat_core.reports import comparison_report, report  # noqa: E402
+from dynat_core.store.evaluations import evaluations  # noqa: E402
+from dynat_core.store.runs import RunStore  # noqa: E402
 from tests.ladders import make_ladder  # noqa: E402
 
 pytestmark = pytest.mark.browser

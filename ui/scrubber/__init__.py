@@ -18,7 +18,7 @@ from streamlit.components.v2 import component
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dynat_core.errors import DynatError
-from dynat_core.packing import pack
+from dynat_core.recorded.packing import pack
 from dynat_core.views import Scene
 
 HERE = Path(__file__).parent

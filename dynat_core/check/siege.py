@@ -1,0 +1,298 @@
+"""Everything that is known about every image while one attack after another goes at it; what `diagnose` judges by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynat_core.attack.attacks import Attacked, Loss, Path, cross_entropy, margin, margin_loss, pgd, value_and_grad
+from dynat_core.attack.fosc import fosc, relative_fosc
+from dynat_core.attack.memory import all_or_half
+from dynat_core.attack.threat import Ball, Norm, inner
+from dynat_core.check.verdict import stall
+from dynat_core.training.evaluate import generator_for, measures
+
+SEARCH = 150  # queries of the random search on each image that is left
+NOISE = 10  # random corners tried on each image
+PHASES = ((0.4, 4), (0.2, 16))  # share of the steps, and what eps is divided by for their size
+FINER = ((0.4, 16), (0.2, 64))
+SETTLE = (64, 256)  # the rest of the steps: along the gradient itself, on average eps over this long in each pixel
+_LEAST = 4  # steps it takes to settle
+SHORT = 20  # steps of the attacks that are compared with each other
+
+
+class Siege:
+    """A model, n images and what each attack did to them. The model must be in eval mode.
+
+    x: (n, C, H, W) in [0, 1]; y: (n,) int64, both on the model's device. batch: images at a time; halved when the
+    device runs out of memory. Arrays over the images: correct (without an attack), robust (still right after
+    everything so far), attacked (by the main attack at least once), predicted, restart (that broke it, -1), by (which
+    attack broke it, "" none), margin, fosc, rho (relative, box form), l1 (of the gradient) at the strongest point
+    found, all of the margin loss, and advice (see `verdict.stall`).
+    """
+
+    def __init__(
+        self, model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: Norm, *, steps: int, seed: int, batch: int
+    ) -> None:
+        self.model, self.x, self.y, self.eps, self.steps = model, x, y, eps, steps
+        self.norm: Norm = norm
+        self.seed, self.batch = seed, batch
+        self.phases, self.settle = PHASES, SETTLE[0]
+        self.spent = 0.0  # gradient evaluations so far; a forward pass counts a third
+        n, device = len(x), x.device
+        self.correct, self.attacked = (torch.zeros(n, dtype=torch.bool, device=device) for _ in range(2))
+        self.robust = self.correct.clone()
+        self.predicted = torch.full((n,), -1, device=device)
+        self.restart = torch.full((n,), -1, device=device)
+        self.margin, self.fosc, self.rho, self.l1, self.start_l1 = (
+            torch.full((n,), float("nan"), device=device) for _ in range(5)
+        )
+        self.by = np.full(n, "", dtype=object)
+        self.advice = np.full(n, "", dtype=object)
+        self.columns: dict[str, Tensor] = {}  # what PGD-20 on cross-entropy, the attack runs record, left
+
+    def ball(self, some: Tensor | slice, eps: float | None = None) -> Ball:
+        """The set around some of the images."""
+        return Ball(self.x[some], self.eps if eps is None else eps, self.norm)
+
+    @property
+    def everyone(self) -> Tensor:
+        """Positions of all images."""
+        return torch.arange(len(self.x), device=self.x.device)
+
+    @property
+    def standing(self) -> Tensor:
+        """Positions of the images that nothing broke yet."""
+        return torch.nonzero(self.robust).flatten()
+
+    def each(
+        self, who: Tensor, what: Callable[[Tensor, torch.Generator], None], size: int | None = None
+    ) -> Iterator[int]:
+        """Call `what` on a batch of `who` at a time, each with random numbers of its own; yield how many are done.
+
+        A batch that does not fit into the device's memory is tried again at half the size. Raises
+        torch.OutOfMemoryError when not even one image fits.
+        """
+        done = number = 0
+        while done < len(who):
+            wanted = who[done : done + min(size or self.batch, self.batch)]
+            randomness = generator_for(self.x.device, self.seed, "diagnose", number)
+            part, _ = all_or_half(lambda some, randomness=randomness: what(some, randomness), wanted)
+            if len(part) < len(wanted):
+                self.batch = len(part)
+            done, number = done + len(part), number + 1
+            yield done
+
+    # -- the attacks; each yields after every batch
+
+    def measure_clean(self) -> Iterator[int]:
+        """Which images are right without an attack, and whether their margin has a slope at all."""
+
+        def look(who: Tensor, randomness: torch.Generator) -> None:
+            logits, _, grad = value_and_grad(self.model, margin_loss, self.x[who], self.y[who])
+            self.predicted[who] = logits.argmax(1)
+            self.correct[who] = logits.argmax(1) == self.y[who]
+            self.robust[who] = self.correct[who]
+            self.margin[who] = margin(logits, self.y[who]).float()
+            self.start_l1[who] = grad.flatten(1).abs().sum(1).float()
+            self.by[who[~self.correct[who]].cpu().numpy()] = "misclassified"
+            self.spent += len(who)
+
+        yield from self.each(self.everyone, look)
+
+    def climb(self, restart: int, size: int | None = None) -> Iterator[int]:
+        """One restart of the main attack on the images that still stand."""
+
+        def attack(who: Tensor, randomness: torch.Generator) -> None:
+            randomness.manual_seed(randomness.initial_seed() + restart)
+            ball, y = self.ball(who), self.y[who]
+            rho, l1, attacked, nearest = self._phases(ball, y, ball.random_point(randomness))
+            self._settle(who, nearest, "pgd margin", restart)
+            stands = self.robust[who]
+            here = margin(attacked.logits, y).float()
+            nearer = stands & ((here < self.margin[who]) | self.rho[who].isnan())
+            kept = who[nearer]
+            self.margin[kept] = here[nearer]
+            self.fosc[kept] = fosc(ball, attacked.z, attacked.grad)[nearer].float()
+            self.rho[kept], self.l1[kept] = rho[-1][nearer], l1[-1][nearer]
+            self.advice[kept.cpu().numpy()] = stall(rho.cpu().numpy(), l1.cpu().numpy())[nearer.cpu().numpy()]
+            self.attacked[: int(who[-1]) + 1] = True  # those between were wrong without an attack
+            self.spent += len(who) * (self.steps + len(self.phases))
+
+        yield from self.each(self.standing, attack, size)
+        self.attacked[:] = True
+
+    def _phases(self, ball: Ball, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Attacked, Tensor]:
+        """The climb with falling step sizes, settled at its end.
+
+        Returns relative FOSC and gradient norm (K+1, n) along it, the last FOSC being that of the settled gradient; the
+        end point; and the logits (n, classes) of the point with the smallest margin of all that were visited.
+        """
+        rhos: list[Tensor] = []
+        l1s: list[Tensor] = []
+        nearest: Tensor | None = None
+
+        def see(point: Tensor, grad: Tensor, logits: Tensor) -> None:
+            nonlocal nearest
+            rhos.append(relative_fosc(ball, point, grad).float())
+            l1s.append(grad.flatten(1).abs().sum(1).float())
+            if nearest is None:
+                nearest = logits
+            nearer = margin(logits, y) < margin(nearest, y)
+            nearest = torch.where(nearer[:, None], logits, nearest)
+
+        for share, over in self.phases:
+            steps = max(1, round(share * self.steps))
+            attacked = pgd(
+                self.model, ball, y, steps=steps, alpha=self.eps / over, loss="margin", start=z, keep_path=True
+            )
+            path = attacked.path
+            assert path is not None
+            for point, grad, logits in zip(path.z, path.grad, path.logits, strict=True):
+                see(point, grad, logits)
+            z = attacked.z
+        left = max(_LEAST, self.steps - sum(round(share * self.steps) for share, _ in self.phases))
+        settling = _settled(self.model, ball, y, z, steps=left, alpha=self.eps / self.settle)
+        path = settling.path
+        assert path is not None
+        for point, grad, logits in zip(path.z, path.grad, path.logits, strict=True):
+            see(point, grad, logits)
+        rhos[-1] = _mean_fosc(ball, path.z[left // 2 :], path.grad[left // 2 :]).float()
+        assert nearest is not None
+        return torch.stack(rhos), torch.stack(l1s), settling, nearest
+
+    def _settle(self, who: Tensor, logits: Tensor, name: str, restart: int) -> None:
+        """Note which of `who` are wrong by these logits (m, classes)."""
+        wrong = (logits.argmax(1) != self.y[who]) & self.robust[who]
+        hit = who[wrong]
+        self.robust[hit] = False
+        self.predicted[hit] = logits.argmax(1)[wrong]
+        self.margin[hit] = margin(logits, self.y[who]).float()[wrong]
+        self.restart[hit] = restart
+        self.by[hit.cpu().numpy()] = name
+
+    def blind(self, broken: np.ndarray, search: int = SEARCH) -> Iterator[int]:
+        """Mark in `broken` (n,) the images that random corners or a random search break although no gradient did."""
+
+        def try_out(who: Tensor, randomness: torch.Generator) -> None:
+            ball, y = self.ball(who), self.y[who]
+            best, z = torch.full((len(who),), float("inf"), device=self.x.device), ball.x.clone()
+            for query in range(NOISE + search):
+                tried = (
+                    _corner(ball, randomness)
+                    if query < NOISE
+                    else _square(ball, z, randomness, (query - NOISE) / search)
+                )
+                logits = self.model(tried)
+                now = margin(logits, y).float()
+                better = now < best
+                best = torch.where(better, now, best)
+                z = torch.where(better.view(-1, 1, 1, 1), tried, z)
+                wrong = (logits.argmax(1) != y) & self.robust[who]
+                hit = who[wrong]
+                self.robust[hit], self.predicted[hit] = False, logits.argmax(1)[wrong]
+                self.margin[hit] = now[wrong]
+                self.by[hit.cpu().numpy()] = "noise" if query < NOISE else "random search"
+                broken[hit.cpu().numpy()] = True
+            self.spent += len(who) * (NOISE + search) / 3
+
+        yield from self.each(self.standing, try_out)
+
+    def scaled(self, accuracy: dict[float, float]) -> Iterator[int]:
+        """Fill `accuracy` with the robust accuracy under 20 steps of PGD on the cross-entropy of the logits times 0.1,
+        1 and 10, on the same starts."""
+        for factor in (1.0, 0.1, 10.0):
+            right = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
+
+            def loss(logits: Tensor, y: Tensor, factor: float = factor) -> Tensor:
+                return cross_entropy(factor * logits, y)
+
+            yield from self._short(self.eps, loss, right, record=factor == 1.0)
+            accuracy[factor] = float(right.float().mean())
+
+    def at(self, eps: float, accuracy: dict[float, float]) -> Iterator[int]:
+        """Put the accuracy under 20 steps on the margin loss at another radius into `accuracy`."""
+        right = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
+        yield from self._short(eps, margin_loss, right)
+        accuracy[eps] = float(right.float().mean())
+
+    def _short(self, eps: float, loss: Loss, right: Tensor, record: bool = False) -> Iterator[int]:
+        """Mark in `right` (n,) the images that are still right at the end of a short attack."""
+
+        def attack(who: Tensor, randomness: torch.Generator) -> None:
+            ball, y = self.ball(who, eps), self.y[who]
+            start = ball.random_point(randomness)
+            attacked = pgd(self.model, ball, y, steps=SHORT, alpha=ball.eps / 4, loss=loss, start=start)
+            right[who] = (attacked.logits.argmax(1) == y) & self.correct[who]
+            self.spent += len(who) * (SHORT + 1)
+            if record:
+                for name, values in measures(ball, attacked, y).items():
+                    kept = self.columns.setdefault(name, values.new_zeros(len(self.x)))
+                    kept[who] = values
+
+        yield from self.each(self.everyone, attack)
+
+
+def _settled(model: nn.Module, ball: Ball, y: Tensor, z: Tensor, *, steps: int, alpha: float) -> Attacked:
+    """Climb along the gradient itself, not its sign, on the margin loss; the path is kept.
+
+    A step is alpha long in the average pixel of the first gradient and has the same scale ever after. Where nothing
+    projects, the gradients of such steps add up to the way made: the mean gradient of a climb that only goes to and
+    fro across a crease of the loss tends to 0, and that of a climb that still gets on does not. Steps along the sign
+    lack this: their pixels turn as often up as down whatever the slopes.
+    """
+    seen: list[tuple[Tensor, ...]] = []
+    scale: Tensor | None = None
+    for step in range(steps + 1):
+        logits, loss, grad = value_and_grad(model, margin_loss, z, y)
+        seen.append((z, loss, grad, logits))
+        if scale is None:
+            scale = grad.flatten(1).abs().mean(1).clamp_min(torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
+        if step < steps:
+            z = ball.project(z + alpha * grad / scale)
+    z, loss, grad, logits = seen[-1]
+    count = torch.full((len(z),), steps + 1, dtype=torch.int32, device=z.device)
+    path = Path(*(torch.stack(parts) for parts in zip(*seen, strict=True)))
+    fooled = torch.full_like(count, -1)
+    return Attacked(z=z, grad=grad, loss=loss, logits=logits, gradients=count, steps=count - 1, steps_to_fool=fooled,
+                    path=path)  # fmt: skip
+
+
+def _mean_fosc(ball: Ball, z: Tensor, grad: Tensor) -> Tensor:
+    """(n,) relative FOSC of the gradient averaged over some points of a climb, z, grad (k, n, ...).
+
+    Where the loss has a crease, single gradients jump from side to side and each promises a gain that no step can
+    keep; what they have in common is what is left to climb. On a smooth loss this is the FOSC of the points.
+    """
+    mean = grad.mean(0)
+    if ball.norm == "linf":
+        low, high = ball.faces
+        scale = inner(grad.abs().mean(0), high - low) / 2
+    else:
+        scale = torch.stack([fosc(ball, ball.x, g) for g in grad]).mean(0)
+    gap = fosc(ball, z.mean(0), mean)
+    return torch.where(scale > 0, gap / scale, torch.full_like(gap, float("nan")))
+
+
+def _corner(ball: Ball, randomness: torch.Generator) -> Tensor:
+    """(n, ...) a random corner of the L-inf ball, or a random point of the L2 sphere, cut with the box."""
+    way = torch.randn(ball.x.shape, generator=randomness, device=ball.x.device, dtype=ball.x.dtype)
+    return ball.project(ball.x + ball.eps * ball.steepest_step(way))
+
+
+def _square(ball: Ball, z: Tensor, randomness: torch.Generator, share: float) -> Tensor:
+    """(n, ...) `z` with a random square of pixels sent to a random face: a plain random search (after Andriushchenko
+    et al. 2020, Square attack), blind to gradients."""
+    n, channels, height, width = z.shape
+    side = max(1, round(min(height, width) * (0.5 if share < 1 / 3 else 0.25)))
+    top = int(torch.randint(0, height - side + 1, (1,), generator=randomness, device=z.device))
+    left = int(torch.randint(0, width - side + 1, (1,), generator=randomness, device=z.device))
+    way = torch.randint(0, 2, (n, channels, 1, 1), generator=randomness, device=z.device).to(z.dtype) * 2 - 1
+    tried = z.clone()
+    tried[:, :, top : top + side, left : left + side] = (ball.x + ball.eps * way)[
+        :, :, top : top + side, left : left + side
+    ]
+    return ball.project(tried)

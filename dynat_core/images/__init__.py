@@ -1,0 +1,1 @@
+"""Data sets: those everybody has, and those somebody brought."""

@@ -1,0 +1,1 @@
+"""Networks: the registry, public layouts, and files from elsewhere, read without running anything in them."""

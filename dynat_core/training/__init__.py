@@ -1,0 +1,1 @@
+"""How networks are trained and measured while they are: strategies, optimisers, the epoch loop."""

@@ -1,0 +1,379 @@
+"""The training loop: a generator that yields what happened; it knows nothing of folders, queues or screens.
+
+Random numbers come from (seed, purpose, epoch, batch), so measuring more or recording less never changes training, and
+a run that goes on from a saved state, even in the middle of an epoch, is the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dynat_core.attack.frozen import Frozen
+from dynat_core.config import RunConfig
+from dynat_core.devices import choose
+from dynat_core.images import data
+from dynat_core.networks import models
+from dynat_core.recorded.records import Histograms, Record, mean, summarise
+from dynat_core.recorded.trajectories import Trajectories
+from dynat_core.training import optimizers, strategies
+from dynat_core.training.evaluate import ball_of, generator_for, measures, paths, robustness, table
+from dynat_core.training.strategy import Moment
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+_RECORDED_SEED = 0  # which images are recorded belongs to the data set, so that runs show the same ones
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Between two batches. epoch: being trained, from 1; 0 while the untrained network is measured. `state()` is
+    everything needed to go on from here."""
+
+    epoch: int
+    batch: int
+    batches: int
+    phase: Literal["train", "evaluate"]
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One epoch's record (flat, `split/measure`, None for what is unknown), rows, histograms, probes and weights (on
+    the CPU)."""
+
+    record: Record
+    tables: pd.DataFrame
+    histograms: Histograms
+    probes: Trajectories | None
+    weights: dict[str, Tensor]
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end: summary of best and last, all test rows at both, the kept paths at the last epoch."""
+
+    result: dict[str, Any]
+    final_tables: dict[str, pd.DataFrame]
+    paths: Trajectories | None
+
+
+def train(
+    config: RunConfig, *, device: str | None = None, state: State | None = None, dataset: data.DataSet | None = None
+) -> Iterator[Progress | EpochDone | Finished]:
+    """Train as `config` says, from the start or on from `state`.
+
+    device: overrides config.device. dataset: that of `config.data`, for a caller who has it already.
+    Raises DataError or DeviceError before the first event.
+    """
+    run = _Run(config, choose(device or config.device), dataset or data.load(config.data))
+    if state is not None:
+        run.load(*state)
+    if run.epoch < 0:
+        yield from run.measure_untrained()
+        yield from run.close_epoch()
+    while run.epoch < config.epochs:
+        order = run.order()
+        for chosen in order[run.batch :]:
+            run.step(chosen)
+            yield run.progress("train")
+        yield from run.close_epoch()
+    yield from run.finish()
+
+
+class _Run:
+    """A training run in memory: `epoch` epochs are closed (-1: not even the untrained network's), `batch` batches of
+    the next one are done, and `seen` holds what they showed."""
+
+    def __init__(self, config: RunConfig, device: torch.device, dataset: data.DataSet) -> None:
+        self.config, self.device = config, device
+        torch.backends.cudnn.deterministic = config.precision == "exact"
+        torch.backends.cudnn.benchmark = config.precision == "fast"
+        self.data = dataset.to(device)
+        self.model = models.initialise(config.model, config.shape[0], config.seed).to(
+            device, memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
+        self.frozen = Frozen(self.model, config.precision)
+        self.strategy = strategies.build(config.strategy, config.threat.eps, config.seed, device)
+        self.optimizer = optimizers.build(config.optimizer, self.model)
+        self.rows = self._fixed_subset(len(self.data.train), config.recording.train_rows)
+        self.measured = self._fixed_subset(len(self.data.train), config.recording.final_gradients)
+        self.test = self.data.test[self._fixed_subset(len(self.data.test), config.recording.test_images)]
+        self.probe_images = self.data.test[
+            torch.arange(min(config.recording.probes, len(self.data.test)), device=device)
+        ]
+        self.epoch, self.batch = -1, 0
+        self.best_epoch, self.best_accuracy = 0, -1.0
+        self.best_weights: dict[str, Tensor] = {}
+        self.seconds = {"train": 0.0, "evaluate": 0.0}
+        self.gradients_total = 0
+        self.seen = self._nothing_seen()
+
+    # -- one batch
+
+    def order(self) -> list[Tensor]:
+        """The batches of the coming epoch, as positions in the training split; a last batch of one image joins its
+        neighbour, since BatchNorm cannot train on one."""
+        shuffle = generator_for(torch.device("cpu"), self.config.seed, "order", self.epoch)
+        positions = torch.randperm(len(self.data.train), generator=shuffle).to(self.device)
+        size = self.config.optimizer.batch
+        parts = list(positions.split(size))
+        if len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        self.batches = len(parts)
+        return parts
+
+    def step(self, chosen: Tensor) -> None:
+        """Attack one batch and update the weights on what the attack found."""
+        began = time.perf_counter()
+        t, config = self.epoch, self.config
+        self.optimizer.begin()
+        randomness = generator_for(self.device, config.seed, "batch", t, self.batch)
+        x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
+        if data.augments(config.data):
+            x = data.augment(x, randomness)
+        self.frozen.refresh()
+        self.model.train()
+        loss, attacked = self.strategy.loss(self.model, x, y, self._moment(t, randomness, chosen))
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step(config.optimizer.rate(t, t * self.batches + self.batch), randomness)
+        self._see(chosen, x, y, attacked)
+        self.batch += 1
+        self.seconds["train"] += time.perf_counter() - began
+
+    def _moment(self, t: int, randomness: torch.Generator, chosen: Tensor) -> Moment:
+        return Moment(
+            t=t,
+            frozen=self.frozen,
+            ball=lambda x: ball_of(self.config.threat, x),
+            generator=randomness,
+            measured=self.measured[chosen],
+        )
+
+    def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked) -> None:
+        """Note the columns of these training images, as the training loop saw them."""
+        with torch.no_grad():
+            found = measures(ball_of(self.config.threat, x), attacked, y) | dict(attacked.more)
+            for name, values in found.items():
+                self.seen[name][chosen] = values.to(self.seen[name].dtype)
+            rows = self.rows[chosen]
+            if bool(rows.any()):
+                self.seen["clean_correct"][chosen[rows]] = self.frozen(x[rows]).argmax(1) == y[rows]
+
+    # -- one epoch
+
+    def measure_untrained(self) -> Generator[Progress, None, None]:
+        """Epoch 0: the training attack on the recorded training images, nothing learnt."""
+        self.batches = 0
+        positions = torch.nonzero(self.rows).flatten()
+        for number, chosen in enumerate(positions.split(self.config.optimizer.batch)):
+            x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
+            randomness = generator_for(self.device, self.config.seed, "untrained", number)
+            self._see(chosen, x, y, self.strategy.attack(x, y, self._moment(0, randomness, chosen)))
+            yield self.progress("evaluate")
+
+    def close_epoch(self) -> Generator[Progress | EpochDone, None, None]:
+        """Measure the network as it is now and hand out the epoch's record."""
+        began = time.perf_counter()
+        self.optimizer.settle()
+        validation = yield from self._robustness(self.data.validation, "validation")
+        test = yield from self._robustness(self.test, "test")
+        probes = self._probes()
+        self.epoch, self.batch = self.epoch + 1, 0
+        # a network that never met an attack is judged by what it was trained for
+        right = validation.clean_correct if self.config.alpha is None else validation.predicted == validation.label
+        accuracy = float(right.mean())
+        if self.epoch > 0 and accuracy > self.best_accuracy:
+            self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, accuracy, self._weights()
+        record, histograms = self._record(validation, test)
+        if self.epoch > 0:
+            self.strategy.close_epoch(self.epoch - 1, record)
+        self.seconds["evaluate"] += time.perf_counter() - began
+        record["seconds/train"], record["seconds/evaluate"] = (round(self.seconds[k], 4) for k in ("train", "evaluate"))
+        rows = torch.nonzero(self.rows).flatten()
+        train_rows = table("train", self._head(rows) | {name: values[rows] for name, values in self.seen.items()})
+        self.seen, self.seconds = self._nothing_seen(), {"train": 0.0, "evaluate": 0.0}
+        yield EpochDone(
+            record,
+            pd.concat([train_rows, test], ignore_index=True),
+            histograms,
+            probes,
+            self._kept(self._weights()),
+            self.state,
+        )
+
+    def _head(self, rows: Tensor) -> dict[str, Tensor]:
+        return {"index": self.data.train.index[rows], "label": self.data.train.labels[rows]}
+
+    def _robustness(self, split: data.Split, name: str) -> Generator[Progress, None, pd.DataFrame]:
+        """Rows of the recorded attack, on the network itself in float32."""
+        parts = []
+        recording = self.config.recording
+        for part in robustness(
+            self.model,
+            split,
+            name,
+            self.config.threat,
+            steps=recording.steps,
+            alpha=self.config.recording_alpha,
+            seed=self.config.seed,
+        ):
+            parts.append(part)
+            yield self.progress("evaluate")
+        return pd.concat(parts, ignore_index=True)
+
+    def _probes(self) -> Trajectories | None:
+        return self._paths(self.probe_images) if len(self.probe_images) else None
+
+    def _paths(self, split: data.Split) -> Trajectories:
+        return paths(
+            self.model,
+            split,
+            self.config.threat,
+            steps=self.config.recording.path_steps,
+            alpha=self.config.recording_alpha,
+            seed=self.config.seed,
+        )
+
+    def _record(self, validation: pd.DataFrame, test: pd.DataFrame) -> tuple[Record, Histograms]:
+        t = max(self.epoch - 1, 0)
+        learnt = self.epoch > 0  # epoch 0 looked at the recorded images alone, and its gradients trained nothing
+        train = {name: values.cpu().numpy() for name, values in self.seen.items()}
+        train |= {"label": self.data.train.labels.cpu().numpy(), "row": self.rows.cpu().numpy()}
+        if not learnt:
+            train = {name: values[train["row"]] for name, values in train.items()}
+        self.gradients_total += int(train["gradients"].sum()) if learnt else 0
+        record: Record = {
+            "epoch": self.epoch,
+            "lr": self.config.optimizer.rate(t, t * self.batches),
+            "c_t": self.strategy.threshold(t),
+            **self.strategy.facts(),
+            "best_epoch": self.best_epoch,
+            "examples": len(train["label"]) if learnt else 0,
+            "gradients/train_total": self.gradients_total,
+        }
+        measured, histograms = summarise(train, validation, test, self.strategy.columns)
+        if self.config.alpha is None:
+            measured["train/stopped_after_one"] = None  # nothing is attacked, so nothing stops
+        return record | measured, histograms
+
+    # -- the end
+
+    def finish(self) -> Generator[Progress | Finished, None, None]:
+        """All test images at the best and the last epoch, under the weights as they are stored."""
+        last_weights = self._kept(self._weights())
+        tables: dict[str, pd.DataFrame] = {}
+        self._take(self._kept(self.best_weights))
+        tables["best"] = yield from self._robustness(self.data.test, "test")
+        self._take(last_weights)
+        if self.best_epoch == self.epoch:
+            tables["last"] = tables["best"]
+        else:
+            tables["last"] = yield from self._robustness(self.data.test, "test")
+        result = {
+            "attack": self.config.attack_words(),
+            "gradients_train_total": self.gradients_total,
+            "gradients_per_image": self.gradients_total / (self.config.epochs * len(self.data.train)),
+            "data_fingerprint": self.data.fingerprint,
+        }
+        for name, epoch in (("best", self.best_epoch), ("last", self.epoch)):
+            frame = tables[name]
+            result[name] = {
+                "epoch": epoch,
+                "n": len(frame),
+                "clean_correct": int(frame.clean_correct.sum()),
+                "robust_correct": int((frame.predicted == frame.label).sum()),
+                "clean_accuracy": mean(frame.clean_correct),
+                "robust_accuracy": mean(frame.predicted == frame.label),
+            }
+        yield Finished(result, tables, self._paths(self.data.test) if self.config.recording.paths else None)
+
+    # -- state
+
+    def progress(self, phase: Literal["train", "evaluate"]) -> Progress:
+        return Progress(self.epoch + 1, self.batch, self.batches, phase, self.state)
+
+    def state(self) -> State:
+        """Everything needed to go on from here: tensors (copies, on the CPU) and a JSON-able rest."""
+        optimizer, counters = self.optimizer.state()
+        parts = {
+            **{f"model/{name}": value for name, value in self.model.state_dict().items()},
+            **optimizer,
+            **{f"strategy/{name}": value for name, value in self.strategy.state_dict().items()},
+            **{f"best/{name}": value for name, value in self.best_weights.items()},
+            **{f"seen/{name}": value for name, value in self.seen.items()},
+        }
+        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in parts.items()}
+        rest = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "best_epoch": self.best_epoch,
+            "best_accuracy": self.best_accuracy,
+            "seconds": dict(self.seconds),
+            "gradients_total": self.gradients_total,
+            "optimizer": counters,
+        }
+        return tensors, rest
+
+    def load(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        """Go on from a state. Raises KeyError or RuntimeError if it belongs to another network."""
+
+        def group(prefix: str) -> dict[str, Tensor]:
+            return {
+                name.removeprefix(prefix): value.to(self.device)
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
+
+        self._take(group("model/"))
+        self.optimizer.load({name: value.to(self.device) for name, value in tensors.items()}, rest.get("optimizer", {}))
+        self.strategy.load_state_dict(group("strategy/"))
+        self.best_weights = {name: value.cpu() for name, value in group("best/").items()}
+        self.seen = group("seen/")
+        self.epoch, self.batch, self.gradients_total = rest["epoch"], rest["batch"], rest["gradients_total"]
+        self.best_epoch, self.best_accuracy, self.seconds = (
+            rest["best_epoch"],
+            rest["best_accuracy"],
+            dict(rest["seconds"]),
+        )
+        self.batches = self.batch
+        self.frozen.refresh()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone().contiguous() for name, value in self.model.state_dict().items()}
+
+    def _kept(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights as they are stored."""
+        dtype = {"float32": torch.float32, "float16": torch.float16}[self.config.recording.weights_dtype]
+        return {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+
+    def _take(self, weights: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(weights)
+
+    def _nothing_seen(self) -> dict[str, Tensor]:
+        n, nan = len(self.data.train), float("nan")
+        whole = {
+            name: torch.full((n,), -1, dtype=torch.int16, device=self.device) for name in ("predicted", "steps_to_fool")
+        }
+        spent = {name: torch.zeros(n, dtype=torch.int16, device=self.device) for name in ("steps", "gradients")}
+        real = ("fosc", "fosc_paper", "relative_fosc", "gradient_l1", "loss", "margin", *self.strategy.columns)
+        return {
+            "clean_correct": torch.zeros(n, dtype=torch.bool, device=self.device),
+            **whole,
+            **spent,
+            **{name: torch.full((n,), nan, device=self.device) for name in real},
+        }
+
+    def _fixed_subset(self, n: int, size: int | None) -> Tensor:
+        """(n,) mask of `size` fixed random images; all if None."""
+        mask = torch.zeros(n, dtype=torch.bool)
+        order = torch.randperm(n, generator=generator_for(torch.device("cpu"), _RECORDED_SEED, "recorded", n))
+        mask[order[:size]] = True
+        return mask.to(self.device)

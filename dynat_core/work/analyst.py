@@ -1,0 +1,307 @@
+"""One analysis at a time in a warm helper process, so that the web server never imports torch.
+
+The web process owns one `Analyst`, which starts and talks to `python -m dynat_core.work.helper`. Requests carry a
+`view`, the place on a screen that waits for the answer: a newer request of the same view replaces the older one, which
+is cancelled between two steps of its attack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from dynat_core.places import PACKAGE, ROOT
+from dynat_core.recorded.packing import pack, unpack
+from dynat_core.work.answer_cache import AnswerCache, Value
+from dynat_core.work.helper import ANALYSES, read_frame, write_frame
+
+NO_TORCH = "Computing this needs torch: run `pip install -r requirements.txt`, then start Dynat again."
+_REMEMBERED = 64  # answers kept in memory, newest asked last
+_VIEWS = 256  # views remembered; browser tabs come and go
+
+State = Literal["queued", "working", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `Analyst.ask` knows right now. `value` only when ready, `error` (one sentence) only when failed."""
+
+    state: State
+    value: Value | None = None
+    error: str | None = None
+    progress: float | None = None  # 0..1 where the analysis says it
+    seconds: float = 0.0  # since it was asked; when ready, what it took
+
+
+@dataclass
+class _Task:
+    number: int
+    view: str
+    kind: str
+    request: str
+    key: str
+    keep: bool
+    asked: float = field(default_factory=time.monotonic)
+    state: State = "queued"
+    cancelled: bool = False
+    error: str | None = None
+    progress: float | None = None
+
+
+class Analyst:
+    """Answers requests through one helper process; safe to call from any thread.
+
+    folder: the run store; answers are kept in its `.cache/analyses`. analyses: the module whose ANALYSES the helper
+    serves, `{kind: f(request, cancelled, progress) -> (header, arrays)}`.
+    """
+
+    def __init__(self, folder: Path, *, analyses: str = ANALYSES, threads: int | None = 1) -> None:
+        """threads: that its helper computes with; None for as many as there are."""
+        self._folder = folder
+        self._threads = threads
+        self._analyses = analyses
+        self._cache = AnswerCache(folder / ".cache" / "analyses")
+        self._answers: OrderedDict[str, tuple[Value, float]] = OrderedDict()
+        self._tasks: OrderedDict[str, _Task] = OrderedDict()  # the newest of each view
+        self._waiting: list[_Task] = []
+        self._running: _Task | None = None
+        self._wake = threading.Condition()
+        self._warm_at: float | None = None  # when the helper is to be started without a question
+        self._closed = False
+        self._helper: subprocess.Popen[bytes] | None = None
+        self._writing = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._lane: threading.Thread | None = None
+
+    def ask(
+        self, kind: str, request: Mapping[str, Any], *, view: str | None = None, stamp: str | None = None
+    ) -> Answer:
+        """The state of this request, at once; asks for it if it is new. Call again to poll.
+
+        view: the place that waits, `kind` if not given. stamp: what the answer depends on beside the request (hashes of
+        weights and data); only answers with a stamp are kept on disk.
+        """
+        view = view or kind
+        text = json.dumps(dict(request), sort_keys=True, allow_nan=False)
+        key = hashlib.sha256("\0".join((code_hash(), kind, stamp or "", text)).encode()).hexdigest()
+        with self._wake:
+            task = self._tasks.get(view)
+            same = task is not None and task.key == key
+            if task is not None and not same:
+                self._give_up(task)
+            known = self._answers.get(key)
+            if known is not None:
+                self._answers.move_to_end(key)
+                return Answer("ready", value=known[0], seconds=known[1])
+            if task is not None and same and task.state != "ready":
+                waited = time.monotonic() - task.asked
+                return Answer(task.state, error=task.error, progress=task.progress, seconds=waited)
+        kept = self._cache.get(key) if stamp is not None else None
+        with self._wake:
+            if kept is not None:
+                self._remember(key, kept, 0.0)
+                return Answer("ready", value=kept)
+            if missing_torch(self._analyses):
+                return Answer("failed", error=NO_TORCH)
+            return self._add(_Task(next(self._numbers), view, kind, text, key, stamp is not None))
+
+    def warm(self, after: float = 0.0) -> None:
+        """Start the helper if it is not there, so that the first question does not wait for torch. Returns at once.
+
+        after: seconds to wait first, so that importing torch does not compete with the drawing of a page.
+        """
+        if not missing_torch(self._analyses):
+            with self._wake:
+                if self._warm_at is None and self.helper_pid is None:
+                    self._warm_at = time.monotonic() + after
+                self._start_lane()
+                self._wake.notify_all()
+
+    def forget(self, view: str) -> None:
+        """Cancel what `view` waits for, if anything, and its failure, so that asking again tries again."""
+        with self._wake:
+            task = self._tasks.pop(view, None)
+            if task is not None:
+                self._give_up(task)
+
+    def close(self) -> None:
+        """End the helper; the Analyst answers nothing afterwards."""
+        with self._wake:
+            self._closed = True
+            helper = self._helper
+            self._wake.notify_all()
+        if helper is not None:
+            _end(helper)
+
+    @property
+    def helper_pid(self) -> int | None:
+        """The helper's process id while it lives."""
+        helper = self._helper
+        return helper.pid if helper is not None and helper.poll() is None else None
+
+    # -- with the lock held
+
+    def _add(self, task: _Task) -> Answer:
+        self._tasks[task.view] = task
+        self._tasks.move_to_end(task.view)
+        while len(self._tasks) > _VIEWS:
+            self._give_up(self._tasks.popitem(last=False)[1])
+        self._waiting.append(task)
+        self._start_lane()
+        self._wake.notify_all()
+        return Answer("queued")
+
+    def _give_up(self, task: _Task) -> None:
+        if task in self._waiting:
+            self._waiting.remove(task)
+        elif task is self._running and not task.cancelled:
+            task.cancelled = True
+            self._send({"cancel": task.number})
+
+    def _remember(self, key: str, value: Value, seconds: float) -> None:
+        self._answers[key] = (value, seconds)
+        while len(self._answers) > _REMEMBERED:
+            self._answers.popitem(last=False)
+
+    def _is_due(self) -> bool:
+        return self._warm_at is not None and time.monotonic() >= self._warm_at
+
+    def _start_lane(self) -> None:
+        if self._lane is None:
+            self._lane = threading.Thread(target=self._work, name="analyst", daemon=True)
+            self._lane.start()
+
+    # -- the lane: one thread for the life of the Analyst. It also starts the helper, because Linux sends the
+    #    parent-death signal when the *thread* that started a process ends, and a page's thread ends with its run.
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._closed or self._waiting or self._is_due()):
+                    self._wake.wait(None if self._warm_at is None else max(self._warm_at - time.monotonic(), 0.01))
+                if self._closed:
+                    return
+                self._warm_at = None
+                task = self._running = self._waiting.pop(0) if self._waiting else None
+                if task is not None:
+                    task.state = "working"
+            try:
+                helper = self._living_helper()
+                if task is not None and not task.cancelled:
+                    self._send({"id": task.number, "kind": task.kind, "request": json.loads(task.request)})
+                    self._await(helper, task)
+            except OSError as error:
+                if task is not None:
+                    self._fail(task, f"The analysis process could not be started ({error.strerror or error}).")
+            with self._wake:
+                self._running = None
+
+    def _living_helper(self) -> subprocess.Popen[bytes]:
+        helper = self._helper
+        if helper is None or helper.poll() is not None:
+            helper = start_helper(self._analyses, self._folder, self._threads)
+            with self._wake:
+                self._helper, closed = helper, self._closed
+            if closed:
+                _end(helper)
+        return helper
+
+    def _send(self, header: dict[str, Any]) -> None:
+        helper = self._helper
+        if helper is not None and helper.stdin is not None:
+            with self._writing, contextlib.suppress(OSError, ValueError):  # a dead helper shows when it is read from
+                write_frame(helper.stdin, pack(header, {}))
+
+    def _await(self, helper: subprocess.Popen[bytes], task: _Task) -> None:
+        assert helper.stdout is not None
+        while True:
+            blob = read_frame(helper.stdout)
+            if blob is None:
+                self._fail(task, f"The analysis process ended unexpectedly{_how(helper)}; ask again.")
+                return
+            header, arrays = unpack(blob)
+            if header.get("id") not in (task.number, None):
+                continue
+            if header["state"] == "working":
+                task.progress = header["progress"]
+            elif header["state"] == "ready":
+                self._succeed(task, header["value"], arrays)
+                return
+            else:
+                self._fail(task, header["error"])
+                return
+
+    def _succeed(self, task: _Task, value: dict[str, Any], arrays: dict[str, Any]) -> None:
+        if task.keep:
+            self._cache.put(task.key, pack(value, arrays))
+        with self._wake:
+            self._remember(task.key, (value, arrays), time.monotonic() - task.asked)
+            task.state = "ready"
+
+    def _fail(self, task: _Task, sentence: str) -> None:
+        with self._wake:
+            task.state, task.error = "failed", sentence
+            if task.cancelled and self._tasks.get(task.view) is task:
+                del self._tasks[task.view]
+
+
+@cache
+def code_hash() -> str:
+    """Changes with the code of dynat_core, so that answers of another version are not taken for today's."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def missing_torch(analyses: str = ANALYSES) -> bool:
+    """True in a view-only install, where nothing can be computed."""
+    return analyses == ANALYSES and importlib.util.find_spec("torch") is None
+
+
+def start_helper(analyses: str, folder: Path, threads: int | None = 1) -> subprocess.Popen[bytes]:
+    """Start the helper process; its messages go to `.cache/analyst.log` in the store where that can be written."""
+    calm = {"OMP_NUM_THREADS": str(threads)} if threads else {"OMP_WAIT_POLICY": "PASSIVE"}
+    log: Any = subprocess.DEVNULL
+    with contextlib.suppress(OSError):
+        log = open(folder / ".cache" / "analyst.log", "wb")  # noqa: SIM115 (handed to the child, closed below)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dynat_core.work.helper", "--analyses", analyses, "--parent", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=ROOT,
+            env={**calm, **os.environ},
+        )
+    finally:
+        if log is not subprocess.DEVNULL:
+            log.close()
+
+
+def _end(helper: subprocess.Popen[bytes]) -> None:
+    helper.kill()  # it holds nothing that could be lost
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        helper.wait(5)
+
+
+def _how(helper: subprocess.Popen[bytes]) -> str:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        code = helper.wait(2)
+        return f" ({signal.Signals(-code).name})" if code < 0 else f" (exit code {code})"
+    return ""
