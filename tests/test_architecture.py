@@ -57,6 +57,7 @@ FREE = {
     "dynat_core.work.supervisor",
     "dynat_core.work.follow",
     "dynat_core.work.answer_cache",
+    "dynat_core.work.beside",
     "dynat_core.work.worker",
     "dynat_core.work.analyst",
     "dynat_core.work.helper",

@@ -169,7 +169,7 @@ def test_the_command_of_an_evaluation_asks_for_exactly_the_same(run, settings, m
     from dynat_core import __main__ as command_line
 
     monkeypatch.setenv("DYNAT_STORE", str(run.folder.parent))
-    monkeypatch.setattr(command_line, "ensure_worker", lambda store: None)
+    monkeypatch.setattr("dynat_core.commands.measuring.ensure_worker", lambda store: None)
     evaluation = evaluations.create(run.folder, settings)
     words = shlex.split(evaluation_command(evaluation))
     evaluation.delete()

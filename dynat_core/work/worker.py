@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,11 @@ from dynat_core.store import evaluations
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import LOG, Run
 from dynat_core.store.runs import RunStore
+from dynat_core.work.beside import Beside
 
 if TYPE_CHECKING:
     from dynat_core.store.run_writer import RunWriter
-    from dynat_core.training.trainer import EpochDone, Progress
+    from dynat_core.training.trainer import EpochDone, Progress, State
 
 SHOW_EVERY = 0.5  # seconds between two writes of status.json
 SAVE_EVERY = 120.0  # seconds of a long epoch after which it can be resumed in its middle
@@ -112,31 +114,39 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) ->
     writer = run.writer()
     state = writer.recover()
     writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded})
-    pace = _Pace(config.epochs)
+    pace, recorded = _Pace(config.epochs), writer.recorded
     shown = 0.0
     saved = time.monotonic()
-    for event in train(config, device=str(where), state=state, dataset=dataset):
-        now = time.monotonic()
-        if isinstance(event, EpochDone):
-            writer.epoch(event.record, event.tables, event.histograms, event.probes, event.weights)
-            writer.resume(*event.state())
-            saved = time.monotonic()
-            print(_line(event, config.epochs), flush=True)
-        elif isinstance(event, Progress):
-            pace.see(event, now)
-            if now - shown >= SHOW_EVERY:
-                shown = now
-                _show(job, pace.status(event, now))
-            # Once the last epoch is recorded, everything is saved; what is measured after it is measured again.
-            if writer.recorded < config.epochs and now - saved >= SAVE_EVERY:
-                writer.resume(*event.state())
-                saved = time.monotonic()
-        else:
-            writer.finish(event.result, event.final_tables, event.paths)
-            return
-        if job.stop_requested or ended():
-            _leave(writer, event, config.epochs)
-            return
+    with Beside() as beside:  # most of writing is waiting for the disk, and training need not
+        for event in train(config, device=str(where), state=state, dataset=dataset):
+            now = time.monotonic()
+            if isinstance(event, EpochDone):
+                beside.do(partial(_record, writer, event, event.state(), config.epochs))
+                recorded, saved = event.record["epoch"], time.monotonic()
+            elif isinstance(event, Progress):
+                pace.see(event, now)
+                if now - shown >= SHOW_EVERY:
+                    shown = now
+                    _show(job, pace.status(event, now))
+                # Once the last epoch is recorded, everything is saved; what is measured after it is measured again.
+                if recorded < config.epochs and now - saved >= SAVE_EVERY:
+                    beside.do(partial(writer.resume, *event.state()))
+                    saved = time.monotonic()
+            else:
+                beside.settle()
+                writer.finish(event.result, event.final_tables, event.paths)
+                return
+            if job.stop_requested or ended():
+                beside.settle()
+                _leave(writer, event, config.epochs)
+                return
+
+
+def _record(writer: RunWriter, event: EpochDone, state: State, epochs: int) -> None:
+    """Write an epoch, then the file to resume from."""
+    writer.epoch(event.record, event.tables, event.histograms, event.probes, event.weights)
+    writer.resume(*state)
+    print(_line(event, epochs), flush=True)
 
 
 def _leave(writer: RunWriter, event: Progress | EpochDone, epochs: int) -> None:
