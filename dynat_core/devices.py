@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -22,4 +24,20 @@ def choose(name: str = "auto") -> torch.device:
         raise DeviceError(
             f"The device {name} is not there; this machine has {', '.join(there)}. Choose one of them or auto."
         )
+    _tf32(False)  # float32 means float32; torch shortens it in convolutions unless told
     return torch.device(wanted)
+
+
+@contextlib.contextmanager
+def shortened(allowed: bool) -> Iterator[None]:
+    """Inside, if `allowed`, a GPU may multiply float32 with ten bits instead of 23 (TF32), which is several times as
+    fast."""
+    _tf32(allowed)
+    try:
+        yield
+    finally:
+        _tf32(False)
+
+
+def _tf32(allowed: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed

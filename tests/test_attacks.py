@@ -15,6 +15,7 @@ from foolbox.models.pytorch import PyTorchModel
 from torch import nn
 
 from dynat_core.attack.attacks import (
+    ascend,
     best_other,
     cross_entropy,
     cw,
@@ -112,6 +113,33 @@ def test_leaving_the_batch_gives_the_same_points_as_only_being_masked(form, norm
     assert int(found.steps.min()) < steps  # some stopped, or the test would show nothing
     torch.testing.assert_close(found.z, z, atol=1e-9, rtol=0)
     assert torch.equal(found.steps, torch.stack(reached).sum(0).int())
+
+
+@pytest.mark.parametrize("look_every", [2, 3, 4, 50])
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("final", [True, False, "some"])
+def test_asking_seldom_who_is_left_gives_the_same_points_steps_and_gradients(look_every, keep, final):
+    model, (x, y) = network("digits-cnn"), images("digits-cnn", n=24)
+    ball = Ball(x, 0.3)
+    start = ball.random_point(seeded(1))
+    halfway = pgd(model, ball, y, steps=3, alpha=0.075, start=start)
+    stop = stop_below(float(fosc(ball, halfway.z, halfway.grad).median()))
+    last = torch.arange(24) % 3 == 0 if final == "some" else final
+    often, seldom = (
+        ascend(
+            model, ball, y, start, steps=8, alpha=0.075, loss=cross_entropy, stop=stop, look_every=every,
+            final=last, keep_path=last is True, keep_best=keep == "best" and last is True,
+        )
+        for every in (1, look_every)
+    )  # fmt: skip
+    assert len(often.steps.unique()) > 1  # they stopped at several steps, or nothing would be shown
+    for name in ("steps", "gradients", "steps_to_fool"):
+        assert torch.equal(getattr(often, name), getattr(seldom, name)), name
+    for name in ("z", "loss", "grad", "logits"):
+        torch.testing.assert_close(getattr(often, name), getattr(seldom, name), atol=1e-9, rtol=0, equal_nan=True)
+    if last is True:
+        assert often.path is not None and seldom.path is not None
+        torch.testing.assert_close(often.path.z, seldom.path.z, atol=1e-9, rtol=0)
 
 
 def test_a_stopped_sample_costs_one_gradient_more_than_its_steps_and_one_that_never_stops_at_most_the_final_one():

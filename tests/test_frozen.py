@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynat_core.attack.attacks import cross_entropy, pgd, value_and_grad
+from dynat_core.attack.attacks import cross_entropy, margin_loss, pgd, plain_value_and_grad, value_and_grad
 from dynat_core.attack.fosc import stop_below
 from dynat_core.attack.frozen import Frozen
+from dynat_core.attack.graphs import Graphs, padded, padded_size
 from dynat_core.attack.threat import Ball
 from tests.networks import images, network
 
@@ -73,6 +74,34 @@ def test_the_frozen_view_repeats_itself_bit_for_bit(precision):
     assert torch.equal(seen[0].z, seen[1].z) and torch.equal(seen[0].grad, seen[1].grad)
 
 
+@pytest.mark.parametrize("n", [*range(1, 70), 100, 127, 128, 129, 255, 500, 1000])
+def test_batches_are_padded_to_few_sizes_and_by_little(n):
+    size = padded_size(n)
+    assert n <= size < n + max(8, n / 8) and size % 8 == 0
+    assert padded_size(size) == size  # a size once recorded serves its own batch
+    assert len({padded_size(m) for m in range(n, 2 * n)}) <= 9
+
+
+def test_rows_added_to_a_batch_change_no_samples_own_gradient():
+    net, (x, y) = network("digits-cnn"), images("digits-cnn", n=5)
+    alone = value_and_grad(net, cross_entropy, x, y)
+    among = value_and_grad(net, cross_entropy, padded(x, 8), padded(y, 8))
+    for a, b in zip(alone, among, strict=True):
+        torch.testing.assert_close(a, b[:5], atol=1e-12, rtol=0)
+
+
+def test_what_cannot_be_recorded_is_computed_by_autograd_and_asked_for_once():
+    """This processor records nothing, as a device whose library refuses does not."""
+    net, (x, y) = network("digits-cnn"), images("digits-cnn", n=5)
+    graphs = Graphs(lambda *asked: value_and_grad(net, *asked), (cross_entropy,))
+    tried = []
+    graphs._record = lambda *asked: tried.append(asked)
+    for loss in (cross_entropy, cross_entropy, margin_loss):
+        for a, b in zip(graphs(loss, x, y), value_and_grad(net, loss, x, y), strict=True):
+            assert torch.equal(a, b)
+    assert len(tried) == 1 and len(tried[0][1]) == 8
+
+
 # ----------------------------------------------------------------------------------------------------------- on a GPU
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED: this machine has no CUDA device")
@@ -91,6 +120,23 @@ def test_an_attack_on_a_gpu_is_the_attack_on_the_cpu(name, norm, eps):
         found.append(pgd(net, ball, y.to(device), steps=5, alpha=eps / 4, start=start.to(device), stop=stop))
     torch.testing.assert_close(found[1].z.cpu(), found[0].z, atol=1e-9, rtol=0)
     assert torch.equal(found[1].gradients.cpu(), found[0].gradients)
+
+
+@on_gpu
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_a_replayed_gradient_is_autograds_also_after_the_weights_have_changed(precision):
+    net = network("cifar10-cnn", torch.float32).cuda()
+    view = Frozen(net, precision)
+    for turn, n in enumerate((30, 32, 17, 30)):
+        x, y = (part.cuda() for part in images("cifar10-cnn", n=n, seed=turn, dtype=torch.float32))
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(1.05)
+        view.refresh()
+        for a, b in zip(view.value_and_grad(cross_entropy, x, y), plain_value_and_grad(view, cross_entropy, x, y),
+                        strict=True):  # fmt: skip
+            torch.testing.assert_close(a, b, atol=1e-3 if precision == "exact" else 5e-2, rtol=1e-2)
+    assert view._graphs is not None and any(view._graphs._kept.values()), "nothing could be recorded"
 
 
 @on_gpu

@@ -19,6 +19,7 @@ from dynat_core.attack.fosc import Stop
 from dynat_core.attack.threat import Ball
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits (n, classes), y (n,)) -> (n,)
+ValueAndGrad = Callable[[Loss, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]  # see `value_and_grad`
 
 
 # ----------------------------------------------------------------------------------------------------------- losses
@@ -54,6 +55,7 @@ def cw_loss(confidence: float = 50.0) -> Loss:
 
 
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin_loss}
+LOOK_EVERY = {"cuda": 4}  # steps; to ask a processor costs nothing, but a GPU runs dry while it is waited for
 
 
 # ----------------------------------------------------------------------------------------------------------- result
@@ -110,7 +112,13 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 def value_and_grad(model: nn.Module, loss: Loss, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(logits (n, classes), loss (n,), gradient (n, ...) of each sample's own loss at z). Parameters get no
-    gradient."""
+    gradient. A view that knows a quicker way (`Frozen` on a CUDA device) has a `value_and_grad` of its own."""
+    own: ValueAndGrad | None = getattr(model, "value_and_grad", None)
+    return plain_value_and_grad(model, loss, z, y) if own is None else own(loss, z, y)
+
+
+def plain_value_and_grad(model: nn.Module, loss: Loss, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`value_and_grad` by autograd, whatever the model."""
     with torch.enable_grad():
         z = z.detach().requires_grad_(True)
         logits = model(z)
@@ -138,12 +146,15 @@ class Outcome:
         self.best: tuple[Tensor, ...] | None = None
         self.keep_best = keep_best
 
-    def see(self, who: Tensor | slice, logits: Tensor, loss: Tensor, grad: Tensor) -> None:
-        """Note what was measured at the present points of the samples `who`."""
+    def see(
+        self, who: Tensor | slice, logits: Tensor, loss: Tensor, grad: Tensor, active: Tensor | None = None
+    ) -> None:
+        """Note what was measured at the present points of the samples `who`. active: those of them that still climb and
+        needed it (None: all); the others stand where they stood."""
         if self.logits.shape[1] != logits.shape[1]:
             self.logits = self.z.new_full((len(self.z), logits.shape[1]), float("nan"))
         self.logits[who], self.loss[who], self.grad[who] = logits.to(self.z.dtype), loss.to(self.z.dtype), grad
-        self.gradients[who] += 1
+        self.gradients[who] += 1 if active is None else active.to(torch.int32)
         first = (logits.argmax(1) != self.y[who]) & (self.steps_to_fool[who] < 0)
         self.steps_to_fool[who] = torch.where(first, self.steps[who], self.steps_to_fool[who])
         here = (self.z, self.loss, self.grad, self.logits)
@@ -155,10 +166,10 @@ class Outcome:
             better = _better((self.logits, self.loss), (self.best[3], self.best[1]), self.y)
             self.best = tuple(_choose(better, now, old) for now, old in zip(here, self.best, strict=True))
 
-    def move(self, who: Tensor | slice, z: Tensor) -> None:
-        """The samples `who` have made a step to `z`."""
+    def move(self, who: Tensor | slice, z: Tensor, active: Tensor | None = None) -> None:
+        """The samples `who` are at `z` now; those that are `active` (None: all) have made a step."""
         self.z[who] = z
-        self.steps[who] += 1
+        self.steps[who] += 1 if active is None else active.to(torch.int32)
 
     def forget(self, who: Tensor) -> None:
         """The samples `who` have moved to a point whose gradient nobody asks for."""
@@ -197,19 +208,26 @@ def ascend(
     keep_path: bool = False,
     keep_best: bool = False,
     final: bool | Tensor = True,
+    look_every: int | None = None,
 ) -> Attacked:
     """Climb `loss` from `z` inside `ball`; a sample that `stop` is satisfied with leaves the batch (compaction).
 
     model: in eval mode. z: (n, ...) start, inside the ball. y: (n,) labels. alpha: step size in pixels.
     stop(ball, z, grad, z0) -> (n,) bool is asked before every step but the first, with the gradient that step would
     use, so it costs no gradient of its own. final: whether the gradient at the end point is measured for samples that
-    used all steps, one more each; or an (n,) mask of the samples for which it is. Source: Wang et al. 2019, Algorithm
-    1, lines 6 to 10.
+    used all steps, one more each; or an (n,) mask of the samples for which it is. look_every: steps between two
+    questions to the device how many samples are left, LOOK_EVERY by default; in between a sample that stopped stands
+    still in the batch, so the result is the same up to rounding. Source: Wang et al. 2019, Algorithm 1, lines 6 to 10.
     """
     outcome = Outcome(z, y, keep_path, keep_best)
     climbing = torch.arange(len(z), device=z.device)
     here, labels, start = ball, y, z
+    look_every = look_every or LOOK_EVERY.get(z.device.type, 1)
+    active: Tensor | None = None  # those of the batch that still climb; None: all of it
     for step in range(steps + 1):
+        if active is not None and step == steps:
+            climbing, here, labels = climbing[active], here[active], labels[active]
+            z, start, active = z[active], start[active], None
         if step == steps and final is not True:
             measured = final[climbing] if isinstance(final, Tensor) else torch.zeros_like(climbing, dtype=torch.bool)
             outcome.forget(climbing[~measured])
@@ -219,16 +237,20 @@ def ascend(
             break
         who = slice(None) if len(climbing) == len(y) else climbing
         logits, value, grad = value_and_grad(model, loss, z, labels)
-        outcome.see(who, logits, value, grad)
+        outcome.see(who, logits, value, grad, active)
         if step == steps:
             break
         if stop is not None and step > 0:  # the first step is always taken
             on = ~stop(here, z, grad, start)
-            if not bool(on.all()):
-                climbing, here, labels = climbing[on], here[on], labels[on]
-                z, start, grad, who = z[on], start[on], grad[on], climbing
-        z = here.project(z + alpha * here.steepest_step(grad))
-        outcome.move(who, z)
+            active = on if active is None else active & on
+            if (step - 1) % look_every == 0:
+                if not bool(active.all()):  # the device is waited for here
+                    climbing, here, labels = climbing[active], here[active], labels[active]
+                    z, start, grad, who = z[active], start[active], grad[active], climbing
+                active = None
+        moved = here.project(z + alpha * here.steepest_step(grad))
+        z = moved if active is None else _choose(active, moved, z)
+        outcome.move(who, z, active)
     return outcome.attacked(points=steps + 1)
 
 

@@ -10,12 +10,16 @@ What it returns differs from the network in eval mode by rounding only.
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from dynat_core.attack.attacks import LOSSES, Loss, plain_value_and_grad
+from dynat_core.attack.graphs import Graphs
 
 _Linear = nn.Conv2d | nn.Linear
 _Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -50,6 +54,13 @@ class Frozen(nn.Module):
                 parameter.data = parameter.data.to(memory_format=self._layout)
         self.refresh()
         self.eval()
+        self._graphs: Graphs | None = None
+        if next(self.net.parameters()).device.type == "cuda":
+            self._graphs = Graphs(partial(plain_value_and_grad, self), tuple(LOSSES.values()))
+
+    def value_and_grad(self, loss: Loss, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `attacks.value_and_grad`."""
+        return (self._graphs or partial(plain_value_and_grad, self))(loss, z, y)
 
     @torch.no_grad()
     def refresh(self) -> None:

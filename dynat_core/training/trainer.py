@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dynat_core.attack.frozen import Frozen
 from dynat_core.config import RunConfig
-from dynat_core.devices import choose
+from dynat_core.devices import choose, shortened
 from dynat_core.images import data
 from dynat_core.networks import models
 from dynat_core.recorded.records import Histograms, Record, mean, summarise
@@ -103,6 +103,7 @@ class _Run:
         self.strategy = strategies.build(config.strategy, config.threat.eps, config.seed, device)
         self.optimizer = optimizers.build(config.optimizer, self.model)
         self.rows = self._fixed_subset(len(self.data.train), config.recording.train_rows)
+        self.rows_known = self.rows.cpu()  # a question that a device need not be asked
         self.measured = self._fixed_subset(len(self.data.train), config.recording.final_gradients)
         self.test = self.data.test[self._fixed_subset(len(self.data.test), config.recording.test_images)]
         self.probe_images = self.data.test[
@@ -118,10 +119,10 @@ class _Run:
     # -- one batch
 
     def order(self) -> list[Tensor]:
-        """The batches of the coming epoch, as positions in the training split; a last batch of one image joins its
-        neighbour, since BatchNorm cannot train on one."""
+        """The batches of the coming epoch, as positions in the training split, on the CPU; a last batch of one image
+        joins its neighbour, since BatchNorm cannot train on one."""
         shuffle = generator_for(torch.device("cpu"), self.config.seed, "order", self.epoch)
-        positions = torch.randperm(len(self.data.train), generator=shuffle).to(self.device)
+        positions = torch.randperm(len(self.data.train), generator=shuffle)
         size = self.config.optimizer.batch
         parts = list(positions.split(size))
         if len(parts) > 1 and len(parts[-1]) == 1:
@@ -129,10 +130,12 @@ class _Run:
         self.batches = len(parts)
         return parts
 
-    def step(self, chosen: Tensor) -> None:
-        """Attack one batch and update the weights on what the attack found."""
+    def step(self, positions: Tensor) -> None:
+        """Attack one batch and update the weights on what the attack found. Nothing here waits for the device but the
+        attack, when it asks how many images are left."""
         began = time.perf_counter()
         t, config = self.epoch, self.config
+        chosen = positions.to(self.device, non_blocking=True)
         self.optimizer.begin()
         randomness = generator_for(self.device, config.seed, "batch", t, self.batch)
         x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
@@ -140,11 +143,12 @@ class _Run:
             x = data.augment(x, randomness)
         self.frozen.refresh()
         self.model.train()
-        loss, attacked = self.strategy.loss(self.model, x, y, self._moment(t, randomness, chosen))
-        self.model.zero_grad(set_to_none=True)
-        loss.backward()
+        with shortened(config.precision == "fast"):
+            loss, attacked = self.strategy.loss(self.model, x, y, self._moment(t, randomness, chosen))
+            self.model.zero_grad(set_to_none=True)
+            loss.backward()
         self.optimizer.step(config.optimizer.rate(t, t * self.batches + self.batch), randomness)
-        self._see(chosen, x, y, attacked)
+        self._see(chosen, x, y, attacked, torch.nonzero(self.rows_known[positions]).flatten().to(self.device))
         self.batch += 1
         self.seconds["train"] += time.perf_counter() - began
 
@@ -157,14 +161,14 @@ class _Run:
             measured=self.measured[chosen],
         )
 
-    def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked) -> None:
-        """Note the columns of these training images, as the training loop saw them."""
+    def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked, rows: Tensor) -> None:
+        """Note the columns of these training images, as the training loop saw them. rows: places in the batch of those
+        that have a row of their own."""
         with torch.no_grad():
             found = measures(ball_of(self.config.threat, x), attacked, y) | dict(attacked.more)
             for name, values in found.items():
                 self.seen[name][chosen] = values.to(self.seen[name].dtype)
-            rows = self.rows[chosen]
-            if bool(rows.any()):
+            if len(rows):
                 self.seen["clean_correct"][chosen[rows]] = self.frozen(x[rows]).argmax(1) == y[rows]
 
     # -- one epoch
@@ -176,7 +180,8 @@ class _Run:
         for number, chosen in enumerate(positions.split(self.config.optimizer.batch)):
             x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
             randomness = generator_for(self.device, self.config.seed, "untrained", number)
-            self._see(chosen, x, y, self.strategy.attack(x, y, self._moment(0, randomness, chosen)))
+            attacked = self.strategy.attack(x, y, self._moment(0, randomness, chosen))
+            self._see(chosen, x, y, attacked, torch.arange(len(chosen), device=self.device))
             yield self.progress("evaluate")
 
     def close_epoch(self) -> Generator[Progress | EpochDone, None, None]:

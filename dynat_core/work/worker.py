@@ -122,7 +122,7 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) ->
             now = time.monotonic()
             if isinstance(event, EpochDone):
                 beside.do(partial(_record, writer, event, event.state(), config.epochs))
-                recorded, saved = event.record["epoch"], time.monotonic()
+                recorded, saved = recorded + 1, time.monotonic()
             elif isinstance(event, Progress):
                 pace.see(event, now)
                 if now - shown >= SHOW_EVERY:
