@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.peers.__main__ import environment_of, goals, rounded, slope
 from benchmarks.peers.contender import MAKE, PACKAGES, Contender
-from benchmarks.peers.page import PAGE, RESULTS, ROOT, page
+from benchmarks.peers.page import PAGE, RESULTS, ROOT, kept_beside, page
+from benchmarks.peers.plots import pictures
 from benchmarks.peers.subjects import SUBJECTS, flops_of
 from dynat_core.store.jobs import KEPT_MEMORY
 
@@ -72,7 +73,10 @@ def test_a_contender_in_a_process_answers_line_by_line():
 
 
 def test_the_page_is_what_was_measured():
-    assert page(json.loads(RESULTS.read_text(encoding="utf-8"))) == PAGE.read_text(encoding="utf-8")
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert page(found, kept_beside()) == PAGE.read_text(encoding="utf-8")
+    for name, drawn in pictures(found).items():
+        assert (PAGE.parent / "img" / name).read_text(encoding="utf-8") == drawn
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

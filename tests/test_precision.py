@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.precision import GOAL as POINTS
+from benchmarks.precision import robust
 from dynat_core.attack.attacks import cross_entropy, pgd
 from dynat_core.attack.frozen import Frozen
 from dynat_core.attack.threat import Ball
@@ -24,28 +26,8 @@ from dynat_core.work.loading import network
 
 torch.set_num_threads(1)
 STORE = Path(__file__).resolve().parents[1] / "checkpoints"
-POINTS = 0.3  # of a hundred
 DIGITS = ["demo-digits-standard", "demo-digits-strong-dynamic"]
 CELLS = [(DIGITS[0], "linf", 0.15), (DIGITS[1], "linf", 0.3), (DIGITS[0], "l2", 1.0)]
-
-
-def robust(net: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, starts: int) -> dict[str, Tensor]:
-    """(starts * n,) 100 where an image survives PGD-20, steps of eps/4, else 0, for each precision, same random starts.
-
-    From one start both err by a point either way, as two random starts of one precision do: paths part where a
-    gradient is near 0. The mean says whether one of them is the weaker attack.
-    """
-    ball, found = Ball(x, eps, norm), {}
-    for precision in ("exact", "fast"):
-        view, right = Frozen(net, precision), []
-        for seed in range(starts):
-            start = ball.random_point(torch.Generator().manual_seed(seed))
-            z = pgd(view, ball, y, steps=20, alpha=eps / 4, start=start, final=False).z
-            assert z.dtype == torch.float32 and ball.contains(z).all()
-            with torch.no_grad():
-                right.append(100.0 * (net(z).argmax(1) == y))
-        found[precision] = torch.cat(right)
-    return found
 
 
 @pytest.mark.parametrize("name, norm, eps", CELLS)

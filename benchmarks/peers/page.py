@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.plots import pictures
+from dynat_core.comparison import spread
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, PAGE, WORDS = (
     ROOT / "benchmarks/results/peers.json",
@@ -24,8 +27,8 @@ GOALS = {
 }  # times the fastest other loop
 
 
-def page(found: dict[str, Any]) -> str:
-    """The whole page as Markdown."""
+def page(found: dict[str, Any], beside: dict[str, dict[str, Any]]) -> str:
+    """The whole page as Markdown. beside: the results of benchmarks/dynamic.py and precision.py, by their names."""
     parts = [
         "# Performance",
         "How fast the attack loop is beside libraries in use today, measured side by side in one run: a ratio on one "
@@ -34,7 +37,9 @@ def page(found: dict[str, Any]) -> str:
         machine(found),
         throughput(found),
         training(found),
+        *([dynamic(beside["dynamic"])] if beside.get("dynamic") else []),
         growth(found),
+        *([precision(beside["precision"])] if beside.get("precision") else []),
         WORDS.read_text(encoding="utf-8").strip(),
         "[All guides](README.md)",
     ]
@@ -91,6 +96,10 @@ def throughput(found: dict[str, Any]) -> str:
             f"{r['of_matrix_limit']:.0%} | {memory} | {r['loss']:.3f} |"
         )
     lines += ["", "| goal | wanted | measured | |", "|---|---|---|---|"]
+    networks = dict.fromkeys(r["network"] for r in found["throughput"])
+    lines[2:2] = [
+        f"![Gradients per second of every loop on the {n} network.](img/throughput-{n}.svg)\n" for n in networks
+    ]
     for (network, who), wanted in GOALS.items():
         got = found["ratios"][network][who]
         judged = ("reached" if got >= wanted else "missed") if settled(found) else "not judged"
@@ -132,8 +141,12 @@ def training(found: dict[str, Any]) -> str:
     lines += [
         "",
         f"Records and the file to resume from, {w['epochs']} epochs of `{w['preset']}`: training "
-        f"{w['train']['median']:.2f} s an epoch, evaluating {w['evaluate']['median']:.2f} s, writing "
-        f"{1000 * w['write']['median']:.0f} ms, which is {w['write_of_epoch']:.1%} of an epoch (goal: 1 % or less).",
+        f"{w['train']['median']:.2f} s an epoch, evaluating {w['evaluate']['median']:.2f} s. Writing is done beside "
+        f"the "
+        f"loop and takes {1000 * w['beside']['median']:.0f} ms there ({w['beside_of_epoch']:.1%} of an epoch, most "
+        f"of it "
+        f"waiting for the disk); the loop itself gives {1000 * w['in_loop']['median']:.1f} ms for it, "
+        f"{w['in_loop_of_epoch']:.1%} of an epoch (goal: 1 % or less).",
     ]
     return "\n".join(lines)
 
@@ -145,6 +158,8 @@ def growth(found: dict[str, Any]) -> str:
         "Time of an attack on the MNIST network (`exact`; 5 steps on 64 images unless varied) against one size, "
         "and the exponent of the power law that fits best. Width multiplies all layers: 2 is all they could cost.",
         "",
+        "![Time against each size on logarithmic axes.](img/growth.svg)",
+        "",
         "| against | sizes: milliseconds | exponent |",
         "|---|---|---|",
     ]
@@ -154,10 +169,82 @@ def growth(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def dynamic(found: dict[str, Any]) -> str:
+    """Standard and Dynamic over seeds."""
+    lines = [
+        "## Dynamic beside Standard",
+        "Whole trainings over the same seeds, K = 10 each, the same code, an epoch of one after an epoch of the "
+        "other; the "
+        "box form of FOSC, c_max as the launch form suggests it, T_control at four fifths of the epochs "
+        f"(`{found['command']}`). {machine_words(found)} Means over the seeds with the 95 % interval of the pairs; "
+        f"goals: "
+        "at most .75 of the gradients, at most .8 of the time, robust accuracy not lower beyond the interval.",
+        "",
+        "| data | seeds | epochs x images | c_max | gradients | training time, wall | clean, points | PGD-20, points | "
+        "Standard's own |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for of in found["setups"]:
+        pairs = list(zip(of["rows"]["standard"], of["rows"]["dynamic"], strict=True))
+        ratio = {what: spread([d[what] / s[what] for s, d in pairs]) for what in ("gradients", "seconds")}
+        change = {what: spread([d[what] - s[what] for s, d in pairs]) for what in ("clean", "robust")}
+        own = ", ".join(f"{100 * spread([s[what] for s, _ in pairs]).mean:.1f} {what}" for what in ("clean", "robust"))
+        lines.append(
+            f"| {of['name']}, {of['precision']} | {len(pairs)} | {of['epochs']} x {of['images']:,} | {of['c_max']:g} | "
+            + " | ".join(interval(ratio[what], 1, 2) for what in ratio)
+            + " | "
+            + " | ".join(interval(change[what], 100, 1) for what in change)
+            + f" | {own}, n {of['n']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def precision(found: dict[str, Any]) -> str:
+    """PGD-20 made exactly and fast."""
+    lines = [
+        "## Fast beside exact",
+        "Robust accuracy under PGD-20 made with float32 and with bfloat16 gradients: the same checkpoint, images and "
+        "random "
+        f"starts (`{found['command']}`). {machine_words(found)} Goal: at most {found['goal']} points apart.",
+        "",
+        "| network | threat | images x starts | exact | fast | fast minus exact, points (95 %) | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in found["rows"]:
+        norm = "L-inf" if r["norm"] == "linf" else "L2"
+        inside = -found["goal"] <= r["low"] and r["high"] <= found["goal"]
+        judged = "held" if inside else "mean held" if abs(r["difference"]) <= found["goal"] else "missed"
+        lines.append(
+            f"| {r['network']} | {norm} {r['eps']:.3g} | {r['images']:,} x {r['starts']} | {r['exact']:.2f} | "
+            f"{r['fast']:.2f} | {r['difference']:+.2f} ({r['low']:+.2f} to {r['high']:+.2f}) | {judged} |"
+        )
+    return "\n".join([*lines, "", "Held: the whole interval lies inside the goal; mean held: only the mean does."])
+
+
+def machine_words(found: dict[str, Any]) -> str:
+    """Where and how busy."""
+    of = found["machine"]
+    return f"{of['processor']}, {of['threads']} thread(s), load {of['load_at_start']} at the start."
+
+
+def interval(one: Any, times: float, digits: int) -> str:
+    """A mean and its interval."""
+    return f"{times * one.mean:.{digits}f} ({times * one.low:.{digits}f} to {times * one.high:.{digits}f})"
+
+
 def main() -> None:
-    """Write the page from the file named, or from the results that are kept."""
+    """Write the page and its pictures from the files named, or from the results that are kept."""
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    PAGE.write_text(page(json.loads(source.read_text(encoding="utf-8"))), encoding="utf-8")
+    found = json.loads(source.read_text(encoding="utf-8"))
+    PAGE.write_text(page(found, kept_beside()), encoding="utf-8")
+    for name, drawn in pictures(found).items():
+        (PAGE.parent / "img" / name).write_text(drawn, encoding="utf-8")
+
+
+def kept_beside() -> dict[str, dict[str, Any]]:
+    """The results of the two benchmarks that share the page."""
+    paths = {name: RESULTS.with_name(f"{name}.json") for name in ("dynamic", "precision")}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
 
 
 if __name__ == "__main__":
