@@ -23,8 +23,10 @@ from benchmarks.peers.machine import about, matrix_limit
 from benchmarks.peers.subjects import Subject, flops_of
 from benchmarks.peers.training import spread
 from dynat_core.attack.attacks import cross_entropy, pgd
+from dynat_core.attack.fosc import Stop, fosc, stop_below
 from dynat_core.attack.frozen import Frozen
 from dynat_core.attack.threat import Ball
+from dynat_core.devices import choose, shortened
 from dynat_core.networks import models
 
 STEPS, REPEATS = 10, 5
@@ -45,31 +47,37 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(name: str, make: Callable[[], nn.Module], n: int, limits: dict[str, float]) -> list[dict[str, Any]]:
-    """PGD-10 with each kind of loop, and a training step of Standard with the fast one."""
+    """PGD-10 with each kind of loop, and a training step of Standard and of Dynamic with the fast one; Dynamic at the
+    threshold that half of the images meet after one step."""
     torch.manual_seed(0)
-    device = torch.device("cuda")
+    device = choose("cuda")  # float32 is float32 from here on, for the textbook's loop too
     net = make().to(device).eval()
     subject = Subject(name, (3, 32, 32), n, 8 / 255, None)
     x, y = torch.rand(n, 3, 32, 32, device=device), torch.randint(0, 10, (n,), device=device)
     flops = flops_of(make().eval(), subject.shape)
     views = {"dynat-exact": Frozen(net), "dynat-fast": Frozen(net, "fast")}
 
-    def climb(view: nn.Module) -> Tensor:
-        return pgd(view, Ball(x, subject.eps), y, steps=STEPS, alpha=subject.alpha, final=False).z
+    def climb(view: nn.Module, stop: Stop | None = None) -> Tensor:
+        return pgd(view, Ball(x, subject.eps), y, steps=STEPS, alpha=subject.alpha, stop=stop, final=False).z
 
-    def train_step() -> None:
-        z = climb(views["dynat-fast"])
+    def train_step(stop: Stop | None = None) -> None:
+        views["dynat-fast"].refresh()
+        z = climb(views["dynat-fast"], stop)
         net.train()
-        cross_entropy(net(z), y).mean().backward()
+        with shortened(True):
+            cross_entropy(net(z), y).mean().backward()
         net.zero_grad(set_to_none=True)
         net.eval()
 
+    once = pgd(views["dynat-exact"], Ball(x, subject.eps), y, steps=1, alpha=subject.alpha)
+    half = stop_below(float(fosc(Ball(x, subject.eps), once.z, once.grad).median()))
     plain = textbook(net, subject, STEPS)
     work: dict[str, Callable[[], object]] = {
         "dynat-exact": lambda: climb(views["dynat-exact"]),
         "dynat-fast": lambda: climb(views["dynat-fast"]),
         "textbook": lambda: plain(x, y),
         "standard, fast: a training step": train_step,
+        "dynamic, fast: a training step": lambda: train_step(half),
     }
     seen: dict[str, list[float]] = {who: [] for who in work}
     peak: dict[str, float] = {}
