@@ -77,7 +77,7 @@ def main() -> None:
         report = scrubber("sde", scene, run="sde", cursor=start, jump=cursor.jump, pace=80)
         cursor.heard(report)
     explained(FORMULA, WHERE, SHOWS, NOT, CAUTIONS, SOURCE)
-    use_in_a_run("this schedule", "demo-digits-standard", "hold-then-fall", SCHEDULE)
+    use_in_a_run("this schedule", "digits-hold-then-fall", SCHEDULE)
 
 
 @st.cache_data(show_spinner=False, max_entries=40)
