@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from tests.browser.conftest import QUIET  # noqa: E402
+from tests.browser.pages import drawn, press  # noqa: E402
 
 pytestmark = pytest.mark.browser
 APP = "tests/browser/apps/scrub.py"
@@ -26,53 +26,27 @@ COLORS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def context(chromium) -> Iterator:
-    made = chromium.new_context(viewport={"width": 1280, "height": 800})
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def show(context, serve) -> Iterator[Callable[..., Page]]:
-    """show(query, **media) -> the page once its charts stand; errors in the page fail the test at its end."""
-    address, pages, errors = serve(APP), [], []
+def show(new_page, serve) -> Callable[..., Page]:
+    """show(query, **media) -> the page once its charts stand."""
 
     def go(query: str = "", **media) -> Page:
-        page = context.new_page()
-        pages.append(page)
-        page.emulate_media(**media)
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" and not _probe(m) else None)
-        page.goto(f"{address}/?{query}")
+        page = new_page(**media)
+        page.goto(f"{serve(APP)}/?{query}")
         page.wait_for_selector(".dy[data-ready]")
         return page
 
-    yield go
-    for page in pages:
-        page.close()
-    assert not errors
-
-
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
+    return go
 
 
 def at(page: Page) -> int:
     """The cursor, once the frame in which it is drawn has come."""
-    frame = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    page.evaluate(frame)
+    drawn(page)
     return int(page.locator(".dy-bar .dy-range").input_value())
 
 
 def report(page: Page) -> str:
     return page.get_by_text("report: Report(").inner_text()
-
-
-def press(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
 
 
 def test_keys_move_the_cursor_wherever_the_focus_is_but_not_in_an_input(show):
