@@ -302,7 +302,8 @@ class Run:
         path = part(self.folder, "weights", number)
         if not kept:
             raise RunError(
-                f"{self.id} has no weights any more; bring its folder weights back, or delete the run and train it again."
+                f"{self.id} has no weights any more; bring its folder weights back, or delete the run and train it "
+                "again."
             )
         if not path.is_file():
             raise RunError(f"{self.id} did not keep the weights of epoch {number}; kept: {', '.join(map(str, kept))}.")

@@ -203,8 +203,7 @@ def test_a_waiting_question_keeps_back_what_it_asks_for(saved):
     press(page, "r")
     expect(page.get_by_role("button", name="Reveal")).to_be_visible()
     press(page, "]", "]", "1", "Enter")  # the fourth stop plays by itself
-    page.wait_for_timeout(900)
-    assert step(page) > 0
+    page.wait_for_function("+document.querySelector('.pg-at').textContent > 0")
 
 
 def test_two_starts_of_the_last_question_both_rest_and_one_is_fooled(saved):
@@ -318,7 +317,7 @@ def test_nothing_is_cut_off_at_any_size(saved):
       box.querySelector("svg").getBoundingClientRect().bottom > box.getBoundingClientRect().bottom + 1)"""
     for width, height in ((1920, 1080), (1280, 800), (1024, 768), (420, 800)):
         page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_timeout(150)
+        drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator(".pg").evaluate(cut) == 0
         assert not page.evaluate(over)

@@ -80,13 +80,13 @@ def test_keys_move_the_cursor_wherever_the_focus_is_but_not_in_an_input(show):
 
 def test_everything_on_the_page_follows_the_cursor_and_axes_stay(show):
     page = show("epoch=5&form=box")
-    drawn = "() => [...document.querySelectorAll('.dy-marks')].map(m => m.innerHTML)"
+    marks = "() => [...document.querySelectorAll('.dy-marks')].map(m => m.innerHTML)"
     ranges = "() => [...document.querySelectorAll('.dy-plot')].map(g => [g.layout.xaxis.range, g.layout.yaxis.range])"
-    before, axes = page.evaluate(drawn), page.evaluate(ranges)
+    before, axes = page.evaluate(marks), page.evaluate(ranges)
     notes = page.locator(".dy-notes").all_inner_texts()
     press(page, "Shift+ArrowRight")
-    page.wait_for_timeout(100)
-    assert all(a != b for a, b in zip(before, page.evaluate(drawn), strict=True)) and len(before) == 6
+    drawn(page)
+    assert all(a != b for a, b in zip(before, page.evaluate(marks), strict=True)) and len(before) == 6
     assert all(a != b for a, b in zip(notes, page.locator(".dy-notes").all_inner_texts(), strict=True))
     assert page.evaluate(ranges) == axes
     expect(page.locator(".dy-sentence")).to_contain_text("Epoch 15: Dynamic's threshold was 0.042 (box FOSC)")
@@ -229,7 +229,7 @@ def test_the_theme_is_followed_at_run_time_and_the_cursor_stays(show):
     light = page.evaluate(COLORS)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.querySelector('.dy').style.colorScheme === 'dark'")
-    page.wait_for_timeout(300)
+    page.wait_for_function(f"light => ({COLORS})()[1] !== light", arg=light[1])  # the letters of the charts follow
     dark = page.evaluate(COLORS)
     assert light[0] == "#0072B2" and dark[0] == "#4DB1EC" and light[1] != dark[1]
     assert at(page) == 6
@@ -240,7 +240,7 @@ def test_a_path_is_stepped_through_and_its_keys_reach_the_page(show):
     now = page.locator("figure", has_text="Now").locator("canvas")
     before = now.evaluate("c => c.toDataURL()")
     press(page, "ArrowRight")
-    page.wait_for_timeout(100)
+    drawn(page)
     assert now.evaluate("c => c.toDataURL()") != before
     expect(page.locator(".dy-sentence")).to_contain_text("Step 5: relative FOSC is")
     for key, action in (("ArrowUp", "image-previous"), ("ArrowDown", "image-next"), ("m", "swap-model")):
