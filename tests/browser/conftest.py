@@ -31,7 +31,7 @@ def chromium() -> Iterator:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=str(path), args=["--no-sandbox", "--headless", "--disable-gpu"]
+            executable_path=str(path), args=["--no-sandbox", "--headless", "--disable-gpu", "--process-per-site"]
         )
         yield browser
         browser.close()
@@ -39,8 +39,15 @@ def chromium() -> Iterator:
 
 @pytest.fixture(scope="session")
 def window(chromium) -> Iterator:
-    """The window that pages share, so that scripts are loaded once."""
+    """The window that pages share.
+
+    An empty page of the servers' site stays open in it: the process of its pages (--process-per-site) then lives from
+    test to test and has compiled all scripts already, so that a page takes a third of the time to load.
+    """
     with chromium.new_context(viewport={"width": 1280, "height": 800}) as made:
+        stays = made.new_page()
+        stays.route("**/*", lambda route: route.fulfill(body=""))
+        stays.goto("http://127.0.0.1/")
         yield made
 
 

@@ -5,18 +5,44 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 
 PATIENCE = 60_000  # ms: a wait ends as soon as its condition holds, so slow machines only need more of it
+_HERE = ("http://127.0.0.1:", "file:", "data:", "blob:")
 _PROBES = ("_stcore/health", "_stcore/host-config")  # Streamlit's own, which sub-pages answer with 404
 expect.set_options(timeout=PATIENCE)
 
 
 def watch(page: Page, troubles: list[str]) -> None:
-    """Add to `troubles` what goes wrong in the page from now on: errors of its scripts and in its console."""
+    """Add to `troubles` what goes wrong in the page from now on: errors of its scripts and in its console, and what it
+    asks of other machines."""
+    page.on("request", lambda asked: None if asked.url.startswith(_HERE) else troubles.append(asked.url))
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda said: troubles.append(said.text) if said.type == "error" and not _probe(said) else None)
 
 
 def _probe(message) -> bool:
     return any(part in (message.location or {}).get("url", "") for part in _PROBES)
+
+
+def brightness(page: Page) -> tuple[float, float]:
+    """How light the ground and the letters of a screen are, from 0 to 1."""
+    ground, ink = page.evaluate("""() => {
+        const light = color => color.match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 765;
+        const app = document.querySelector(".stApp"), words = document.querySelector(".dynat-question");
+        return [light(getComputedStyle(app).backgroundColor), light(getComputedStyle(words).color)];
+    }""")
+    return ground, ink
+
+
+def turn_light(page: Page) -> None:
+    """Change the theme of a screen that was opened in the dark, and wait until it has followed."""
+    ground, ink = brightness(page)
+    assert ground < 0.15 and ink > 0.7
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(
+        "getComputedStyle(document.querySelector('.stApp')).backgroundColor.match(/[0-9]+/g)[0] > 229"
+    )
+    settled(page)
+    ground, ink = brightness(page)
+    assert ground > 0.9 and ink < 0.3
 
 
 def settled(page: Page) -> None:

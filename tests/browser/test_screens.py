@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect  # noqa: E402
 
 from dynat_core.store.jobs import worker_alive  # noqa: E402
 from dynat_core.store.runs import Run, RunStore  # noqa: E402
-from tests.browser.pages import PATIENCE, press, settled, wait_cursor, wait_query  # noqa: E402
+from tests.browser.pages import PATIENCE, press, settled, turn_light, wait_cursor, wait_query  # noqa: E402
 from tests.running import until  # noqa: E402
 from tests.stores import demos, settings  # noqa: E402
 
@@ -69,23 +69,15 @@ def go(page: Page, name: str) -> None:
 # ------------------------------------------------------------------------------------------------------ every screen
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", SCREENS)
-def test_each_screen_stands_in_both_themes(show, path, scheme):
-    page = show(path, color_scheme=scheme)
-    expect(page.locator('[data-testid="stException"]')).to_have_count(0)
-    ground, ink = page.evaluate("""() => {
-        const light = color => color.match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 765;
-        const app = document.querySelector(".stApp"), words = document.querySelector(".dynat-question");
-        return [light(getComputedStyle(app).backgroundColor), light(getComputedStyle(words).color)];
-    }""")
-    assert (ground > 0.9 and ink < 0.3) if scheme == "light" else (ground < 0.15 and ink > 0.7)
-    wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
-    assert wide <= 1280  # nothing sticks out sideways
-
-
-def test_nothing_is_fetched_from_elsewhere(show, address):
-    page = show("epochs")
+def test_each_screen_stands_in_both_themes_and_fetches_nothing_from_elsewhere(show, address, path):
+    page = show(path, color_scheme="dark")
+    for turn in (None, turn_light):
+        if turn is not None:
+            turn(page)
+        expect(page.locator('[data-testid="stException"]')).to_have_count(0)
+        wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+        assert wide <= 1280  # nothing sticks out sideways
     urls = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
     assert urls and all(url.startswith((address, "data:", "blob:")) for url in urls)
 
@@ -318,10 +310,12 @@ def test_without_torch_recorded_runs_and_paths_are_there(show, view_only):
 
 
 def test_teacher_mode_is_larger_and_simpler(show):
-    usual, page = show("epochs"), show("epochs?teach=1")
+    page = show("epochs")
     size = "getComputedStyle(document.documentElement).fontSize"
-    assert float(page.evaluate(size)[:-2]) > float(usual.evaluate(size)[:-2])
-    expect(usual.get_by_text("Reproduce and keep").first).to_be_visible()
+    usual = float(page.evaluate(size)[:-2])
+    expect(page.get_by_text("Reproduce and keep").first).to_be_visible()
+    page = show("epochs?teach=1")
+    assert float(page.evaluate(size)[:-2]) > usual
     expect(page.get_by_text("Reproduce and keep")).to_have_count(0)
     go(page, "Trajectory")
     wait_query(page, "trajectory", teach="1")

@@ -259,15 +259,6 @@ def test_a_path_is_stepped_through_and_its_keys_reach_the_page(show):
     assert at(page) == 5  # the threshold slider keeps its own keys
 
 
-def test_nothing_is_fetched_from_elsewhere(chromium, serve):
-    page, asked = chromium.new_page(), []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{serve(APP)}/?scene=overview")
-    page.wait_for_selector(".dy[data-ready]")
-    assert asked and all(url.startswith((serve(APP), "data:", "blob:")) for url in asked)
-    page.close()
-
-
 def test_an_empty_run_says_so(show):
     page = show("scene=empty")
     expect(page.locator(".dy-sentence")).to_contain_text("Nothing is recorded yet")

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect  # noqa: E402
 from dynat_core.theory.probe import probe  # noqa: E402
 from dynat_core.views import smoothness  # noqa: E402
 from dynat_core.views.still import shapes  # noqa: E402
-from tests.browser.pages import settled, wait_cursor, wait_query  # noqa: E402
+from tests.browser.pages import press, settled, turn_light, wait_cursor, wait_query  # noqa: E402
 
 pytestmark = pytest.mark.browser
 SCREENS = {"theorem": "delta", "smoothness": "place", "sde": "step"}  # and the cursor's name in the address
@@ -41,26 +41,33 @@ def marks(page: Page) -> list[str]:
     return page.locator(MOVED).evaluate_all("all => all.map(e => e.outerHTML)")
 
 
-@pytest.mark.parametrize("screen, name", SCREENS.items())
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_each_opens_with_its_pictures_drawn_and_the_keyboard_moves_them(show, screen, name, scheme):
-    page = show(f"{screen}?{name}=2", scheme)
+def stands(page: Page) -> None:
+    """Nothing went wrong, nothing sticks out, and each figure has something of Plotly's or of the cursor's in it."""
     expect(page.locator('[data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 1280
     figures = page.locator(".dy-box:visible")
     assert figures.count() >= 3
-    for k in range(figures.count()):  # each has something of Plotly's or of the cursor's in it
+    for k in range(figures.count()):
         drawn = figures.nth(k).locator(".trace path, .heatmaplayer image, .dy-marks path[d^=M], .bars path")
         assert drawn.count() > 0, figures.nth(k).locator(".dy-title").inner_text()
     expect(page.locator(".katex").first).to_be_visible()
+
+
+@pytest.mark.parametrize("screen, name", SCREENS.items())
+def test_each_opens_in_both_themes_with_its_pictures_drawn_and_the_keyboard_moves_them(show, screen, name):
+    page = show(f"{screen}?{name}=2", "dark")
+    stands(page)
     wait_cursor(page, 2)
-    said, before = page.locator(".dy-sentence").inner_text(), marks(page)
-    page.locator(".dy-bar .dy-range").focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    wait_cursor(page, 4)
-    assert page.locator(".dy-sentence").inner_text() != said and marks(page) != before
-    wait_query(page, **{name: "4"})
+    for at, turn in ((2, None), (4, turn_light)):
+        if turn is not None:
+            turn(page)
+            stands(page)
+        said, before = page.locator(".dy-sentence").inner_text(), marks(page)
+        page.locator(".dy-bar .dy-range").focus()
+        press(page, "ArrowRight", "ArrowRight")
+        wait_cursor(page, at + 2)
+        assert page.locator(".dy-sentence").inner_text() != said and marks(page) != before
+        wait_query(page, **{name: str(at + 2)})
     page.keyboard.press("End")
     wait_cursor(page, page.evaluate("+document.querySelector('.dy-bar .dy-range').max"))
 
