@@ -40,7 +40,7 @@ view: $(VIEW_VENV)/bin/python port $(VIEW) ## the same without torch: look at ru
 
 test: $(DEV) browser ## lint, types and all tests, browser tests included
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV) ## ruff (rules and format) and basedpyright
 	$(BIN)/ruff check .

@@ -63,6 +63,13 @@ def digits_l2l() -> RunConfig:
     return _digits(L2L(), 0.15, epochs=30)
 
 
+def digits_hold_then_fall() -> RunConfig:
+    """Standard training on the digits at eps .15, learning rate held for 12 epochs, then falling: about a minute."""
+    return _digits(Standard(), 0.15, epochs=30).with_values(
+        {"optimizer.schedule": "hold-then-fall", "optimizer.hold": 12, "optimizer.fall": 1, "optimizer.milestones": ()}
+    )
+
+
 def digits_entropy() -> RunConfig:
     """EntropySGD on the digits at eps .15, Standard training, 6 batches to a step of the weights: about a minute."""
     plain = _digits(Standard(), 0.15, epochs=30)
@@ -185,6 +192,7 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
         digits_trades,
         digits_l2l,
         digits_entropy,
+        digits_hold_then_fall,
         demo_digits_dynamic,
         demo_digits_standard,
         demo_digits_unsecured,

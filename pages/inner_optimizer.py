@@ -12,13 +12,16 @@ import streamlit as st
 from dynat_core.config import describe_eps
 from dynat_core.reports.compared import latest, training_seconds, verdict
 from dynat_core.store.runs import Run
+from dynat_core.theory import seeds
 from dynat_core.views import inner_optimizer as picture
+from dynat_core.views import seeds as paired
 from dynat_core.views.facts import seconds_words, share
 from ui.cards import swatches
 from ui.frame import page, screen_of
 from ui.link import Cursor, carry, choice
 from ui.scrubber import scrubber
 from ui.stills import head, table
+from ui.stills import picture as still
 from ui.store import runs
 from ui.theory import explained
 from ui.words import gradients_per_image, outcome, plain
@@ -35,6 +38,7 @@ MODELS = {
 }
 TRAININGS = ("standard", "trades", "l2l")
 SHOWN_RUNS = 12
+SEEDS = "Presets as they are, nothing tuned for the comparison, which says nothing about other settings or data."
 FORMULA = r"""\begin{gathered}z_{k+1}=\Pi\big(z_k+d_k\big),\quad g_k=\nabla_z\,\ell(\theta,z_k)\\
 \text{PGD: } d_k=\alpha\,\mathrm{sign}\,g_k\qquad
 \text{learned: } (d_k,h_{k+1})=m_\varphi(g_k,h_k)\\
@@ -94,6 +98,7 @@ def main() -> None:
         cursor.heard(scrubber("inner", scene, run="inner", cursor=start, jump=cursor.jump))
     compared(model, name)
     explained(FORMULA, WHERE, SHOWS, NOT, CAUTIONS, SOURCE)
+    over_seeds()
     trainings()
 
 
@@ -132,6 +137,15 @@ def compared(model: dict[str, Any], name: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- the trainings
+
+
+def over_seeds() -> None:
+    """TRADES and L2L less PGD AT, seed by seed."""
+    found = seeds.measured()
+    for place, training in zip(st.columns(2), ("trades", "l2l"), strict=True):
+        with place:
+            still(paired.paired(found, training, "PGD AT", 1), f"{SCREEN}.seeds.{training}")
+    st.html(f'<p class="dynat-facts">{escape(paired.about(found))}. {escape(SEEDS)}</p>')
 
 
 def trainings() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dynat_core.paper import reproduce
+from dynat_core.paper import reproduce, results
 from dynat_core.paper.paper_runs import PARTS
 from dynat_core.paper.published import CAUTIONS, SOURCE, TABLES
 from dynat_core.views import paper as picture
@@ -65,7 +65,8 @@ def main() -> None:
     if shown in "1234":
         with asked[2]:
             form = choice(SCREEN, "form", "FOSC", FORMS)
-    found = loaded(str(store().folder), stamp())
+    found, left_out = loaded(str(store().folder), stamp())
+    said(left_out)
     for part in PARTS_OF[shown]:
         if part == "table3" and data != "cifar10":
             continue
@@ -76,7 +77,7 @@ def main() -> None:
         elif part == "ablation":
             ablation(data, here)
         else:
-            figure(part, data, form, here)
+            figure(part, data, form, here, found)
     if shown == "tables":
         head("Read with care")
         st.html('<ul class="dynat-line">' + "".join(f"<li>{escape(line)}</li>" for line in CAUTIONS) + "</ul>")
@@ -90,9 +91,10 @@ def stamp() -> float:
 
 
 @st.cache_data(show_spinner=False, max_entries=4)
-def loaded(folder: str, changed: float) -> list[dict[str, Any]]:
-    """What was reproduced in this store, and what is shipped."""
-    return reproduce.results(store().folder / reproduce.FOLDER, reproduce.SHIPPED)
+def loaded(folder: str, changed: float) -> tuple[list[dict[str, Any]], list[str]]:
+    """What was reproduced in this store and what is shipped, and sentences about files that are left out."""
+    places = store().folder / reproduce.FOLDER, reproduce.SHIPPED
+    return results.results(*places), results.left_out(*places)
 
 
 # ---------------------------------------------------------------------------------------------------------- the parts
@@ -114,9 +116,10 @@ def tabulated(part: str, data: str, here: Sequence[dict[str, Any]]) -> None:
     provenance(result, here)
 
 
-def figure(part: str, data: str, form: str, here: Sequence[dict[str, Any]]) -> None:
-    """A figure from the runs there are."""
+def figure(part: str, data: str, form: str, here: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> None:
+    """A figure from the runs there are, and what it comes down to on every data set."""
     facts([READINGS[part]])
+    said(told.directions(found, part, data, form))
     if not here:
         unrun(part, data)
         return

@@ -38,7 +38,8 @@ NOT = (
 )
 SCHEDULE = (
     "Holds the learning rate, then lets it fall as 1/(1 + fall · (epoch − hold)): the form of the rule. When to let it "
-    "fall, and how fast, is known for the quadratic model alone; for a network both are a guess, yours."
+    "fall, and how fast, is known for the quadratic model alone; for a network the preset's 12 epochs and "
+    "fall of 1 are a guess, yours to change."
 )
 CAUTIONS = (
     "The order is that of the error in mean or variance at a fixed time. The relative error of the variance is only of "
@@ -77,7 +78,7 @@ def main() -> None:
         report = scrubber("sde", scene, run="sde", cursor=start, jump=cursor.jump, pace=80)
         cursor.heard(report)
     explained(FORMULA, WHERE, SHOWS, NOT, CAUTIONS, SOURCE)
-    use_in_a_run("this schedule", "demo-digits-standard", "hold-then-fall", SCHEDULE)
+    use_in_a_run("this schedule", "digits-hold-then-fall", SCHEDULE)
 
 
 @st.cache_data(show_spinner=False, max_entries=40)

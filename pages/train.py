@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dynat_core.config import Dynamic, RunConfig
-from dynat_core.errors import ConfigError, RunError
+from dynat_core.errors import RunError
 from dynat_core.presets import PRESETS, describe, preset
 from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
@@ -53,7 +53,7 @@ def main() -> None:
 
 def choose_start(form: ConfigForm) -> None:
     """Where the settings come from: a preset, or a run to clone."""
-    clone, named, schedule = (Link(SCREEN, name) for name in ("clone", "preset", "schedule"))
+    clone, named = (Link(SCREEN, name) for name in ("clone", "preset"))
     if clone.arrived() and clone.value:
         take_clone(form, clone.value)
     if named.arrived() and named.value:
@@ -62,8 +62,6 @@ def choose_start(form: ConfigForm) -> None:
             form.load(preset(named.value))
         else:
             st.error(plain(f"There is no preset called {named.value[:40]!r}; the list below has them all."))
-    if schedule.arrived() and schedule.value:
-        take_schedule(form, named.value if named.value in PRESETS else FIRST, schedule.value)
     st.session_state.setdefault(PRESET, FIRST)
 
     def chosen() -> None:
@@ -81,15 +79,6 @@ def choose_start(form: ConfigForm) -> None:
     cloned = st.session_state.get(f"{SCREEN}.cloned")
     if cloned:
         st.caption(plain(f"These are the settings of {cloned}; change what should be different."))
-
-
-def take_schedule(form: ConfigForm, name: str, schedule: str) -> None:
-    """Fill the form with a preset whose learning rate follows another schedule; so changed it needs another title."""
-    try:
-        form.load(preset(name).with_values({"optimizer.schedule": schedule[:40], "name": None}))
-        st.session_state[PRESET] = name
-    except ConfigError as error:
-        st.error(plain(error))
 
 
 def take_clone(form: ConfigForm, id: str) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from dynat_core.paper import paper_runs, reproduce
@@ -18,6 +14,7 @@ from dynat_core.store.evaluations import waiting
 from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.runs import RunStore
 from tests.running import in_child
+from tests.shared import shared
 
 TINY = {
     "epochs": 3, "data.train_size": 96, "data.test_size": 40, "data.validation_size": 20, "recording.test_images": 20,
@@ -69,17 +66,15 @@ def reproduce_here(store: Path, target: Target, told: list[str] | None = None) -
         reproduce.wanted, reproduce.ensure_worker, reproduce.full_ladder = kept
 
 
-@cache
 def everything() -> Path:
-    """A store in which every target was reproduced on the digits; made once in a test process."""
-    folder = mkdtemp(prefix="dynat-reproductions-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    store = Path(folder) / "store"
+    """A store in which every target was reproduced on the digits; made once for all test processes."""
+    return shared("reproductions", _reproduce_everything)
 
+
+def _reproduce_everything(store: Path) -> None:
     def work() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process
         for part, seeds in TARGETS:
             reproduce_here(store, Target(part, "digits", 0.1, seeds))
 
     assert in_child(work) == 0
-    return store

@@ -9,6 +9,7 @@ from pathlib import Path
 from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd, Standard, Strategy, Unsecured
 from dynat_core.store.runs import RunStore
 from tests.running import in_child
+from tests.shared import shared
 
 EPOCHS = 6
 STRATEGIES: dict[str, Strategy] = {
@@ -30,8 +31,13 @@ def settings(strategy: str, **changes) -> RunConfig:
     ).with_values(changes)
 
 
-def make_demos(folder: Path) -> Path:
-    """Train the three runs into `folder`, in one child process; returns the folder."""
+def demos() -> Path:
+    """A store with the three runs, made once for all test processes; nobody may change it."""
+    return shared("demos", _train)
+
+
+def _train(folder: Path) -> None:
+    """Train them into `folder`, in one child process."""
 
     def train() -> None:
         import torch
@@ -45,4 +51,3 @@ def make_demos(folder: Path) -> Path:
 
     assert in_child(train) == 0
     assert {run.state for run in RunStore(folder).list()} == {"finished"}
-    return folder

@@ -85,6 +85,7 @@ FOLDERS_AND_PROCESSES = ("store", "work", "reports", "commands", "doctor")
 FOLDERS_AND_PROCESSES_TOO = {
     "dynat_core.networks.model_files", "dynat_core.networks.model_reader", "dynat_core.images.own_data",
     "dynat_core.paper.reproduce", "dynat_core.paper.reproduced", "dynat_core.paper.black_box",
+    "dynat_core.paper.results",
 }  # fmt: skip
 
 

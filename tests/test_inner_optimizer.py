@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from streamlit.testing.v1 import AppTest
 
 from dynat_core.attack.fosc import relative_fosc
@@ -159,6 +160,22 @@ def test_it_leads_to_a_run_with_the_strategy():
     app = show()
     next(b for b in app.button if b.label == "Use L2L in a run").click().run()
     assert not app.exception and dict(app.query_params).get("preset") in ("digits-l2l", ["digits-l2l"])
+
+
+def test_trades_and_l2l_stand_beside_pgd_at_over_the_seeds_with_their_intervals(alone):
+    kept = json.loads((ROOT / "dynat_core" / "theory" / "seeds.json").read_text())
+    app = show()
+    charts = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    for training, chart in zip(("trades", "l2l"), charts, strict=True):
+        texts = [note["text"] for note in chart["layout"]["annotations"]]
+        for measure, text in zip(("clean", "pgd", "worst"), texts, strict=True):
+            one, other = ([row[measure] for row in kept["rows"][name]] for name in (training, "standard"))
+            apart = 100 * np.subtract(one, other)
+            found = stats.ttest_1samp(apart, 0).confidence_interval()
+            ends = " to ".join(f"{end:+.1f}" for end in (found.low, found.high))
+            assert f"{apart.mean():+.1f} points (95 %: {ends})".replace("-", "−") in text
+    words = said(app)
+    assert "5 seeds paired" in words and "apgd-t" in words and "nothing tuned for the comparison" in words
 
 
 def test_measured_runs_stand_in_the_table(monkeypatch):

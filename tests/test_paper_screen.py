@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dynat_core.paper import reproduce
+from dynat_core.paper import reproduce, results
+from dynat_core.paper.paper_runs import paper_eps
 from dynat_core.paper.published import CAUTIONS, TABLES
 from dynat_core.views import paper as picture
 from dynat_core.views import paper_words as told
@@ -41,6 +44,36 @@ def nothing(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("DYNAT_STORE", str(tmp_path / "store"))
     store.look_again()
     return tmp_path / "store"
+
+
+def kept(part: str) -> dict[str, Any]:
+    """The content of a result on the digits, made in short."""
+    return json.loads(next((everything() / reproduce.FOLDER).glob(f"{part}-*.json")).read_text())
+
+
+def as_if(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The same numbers as if they came from elsewhere: of other data at their eps, of more seeds, of another scale."""
+    changed = json.loads(json.dumps(content | changes))
+    if "data" in changes:
+        changed |= {"target": f"{changed['part']}-{changes['data']}", "eps": paper_eps(changes["data"])}
+        for run in changed["runs"]:
+            run["config"]["data"], run["config"]["threat"]["eps"] = {"name": changes["data"]}, changed["eps"]
+    return changed
+
+
+@pytest.fixture
+def put(nothing) -> Callable[[dict[str, Any]], Path]:
+    """put(content) -> the file in the store's results that has this content."""
+
+    def write(content: dict[str, Any]) -> Path:
+        path = (
+            nothing / reproduce.FOLDER / f"{content['target']}-scale{content['scale']:g}-seeds{content['seeds']}.json"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
 
 
 def show(**query: str) -> AppTest:
@@ -110,7 +143,7 @@ def test_each_figure_is_drawn_from_runs_and_says_how_reduced_it_is(reproduced, s
 
 
 def test_measured_rows_carry_the_reduction_in_the_same_cell_type_as_the_number(reproduced):
-    content = json.loads(next((reproduced / reproduce.FOLDER).glob("table1-*")).read_text())
+    content = kept("table1")
     heads, rows = told.table("table1", "digits", content)
     assert heads[-1] == "whose numbers" and len(rows) == 5
     for row in rows:
@@ -157,15 +190,116 @@ def test_the_ablation_stands_with_its_table_and_every_answer(reproduced):
     assert said(app).count("points of the worst case") == 7
 
 
-def test_a_damaged_result_is_left_out_and_markup_in_one_is_text(nothing):
-    folder = nothing / reproduce.FOLDER
-    folder.mkdir(parents=True)
-    (folder / "broken.json").write_text("{")
-    content = json.loads(next((everything() / reproduce.FOLDER).glob("table1-*")).read_text())
-    content |= {"data": "mnist", "target": "table1-mnist", "reduced": "<img src=x onerror=alert(1)>"}
-    (folder / "table1-mnist.json").write_text(json.dumps(content))
-    app = show()
+def test_a_damaged_result_is_said_and_markup_in_one_is_text(put):
+    path = put(as_if(kept("table1"), data="mnist", reduced="<img src=x onerror=alert(1)>"))
+    (path.parent / "broken.json").write_text("{")
+    app = show(data="mnist")
     assert "<img src=x" not in markup(app) and "<img src=x" in unescape(markup(app))
+    assert 'broken.json cannot be read; delete it and run its "reproduce" again.' in said(app)
+
+
+def test_of_three_and_five_seeds_the_five_are_shown_and_the_three_are_named(put):
+    three = as_if(kept("table1"), scale=1.0, reduced=None, epochs=30)
+    five = json.loads(json.dumps(three)) | {"seeds": 5}
+    for row in five["rows"].values():
+        for rung in row:
+            row[rung] = [[k, 40] for k in (30, 31, 32, 33, 34)]
+    put(three)
+    put(five)
+    app = show(data="digits")
+    rows = [row for row in cells(app) if row and row[-1].startswith("measured")]
+    assert len(rows) == 5 and all(row[-1].endswith("5 training seeds") for row in rows)
+    assert rows[0][1] == "80.0 % (75.0 to 85.0)"
+    assert "Also there: full length: 30 epochs, 40 test images, 2 training seeds." in said(app)
+    # fewer seeds at full length go before more of a part of it
+    put(as_if(five, scale=0.5, reduced="reduced: 15 of 30 epochs", seeds=6) | {"rows": kept("table1")["rows"]})
+    best = results.results(put(five).parent)[0]
+    assert (best["scale"], best["seeds"]) == (1.0, 5)
+
+
+def test_mnist_stands_beside_what_was_published_and_beside_the_digits(put):
+    """Tables under the published rows, with the reduction in the cell beside them; figures with both data sets."""
+    for part in ("table1", "table2", "figure1a", "figure4"):
+        content = kept(part)
+        put(content)
+        put(as_if(content, data="mnist", reduced="reduced: 5 of 50 epochs, 1,000 test images", full_epochs=50))
+    app = show(data="mnist")
+    rows = [row for row in cells(app) if row and row[0] == "Dynamic"]
+    whose = [row[-1] for row in rows]
+    assert whose == ["published", "measured, reduced: 5 of 50 epochs, 1,000 test images, 2 training seeds"] * 2
+    assert rows[0][1] == "97.96 %" and re.fullmatch(r"\d+\.\d % \(\d+\.\d to \d+\.\d\)", rows[1][1])
+    for shown, words in (("1", "rank correlation of bin and accuracy"), ("4", "Dynamic less Standard")):
+        app = show(show=shown, data="mnist")
+        lines = [line for line in re.findall(r'dynat-said">(.*?)</p>', markup(app)) if words in line]
+        on = [line.partition(":")[0] for line in lines]
+        assert [line.partition(", ")[0] for line in on] == ["Measured on MNIST", "Measured on digits"]
+        assert "reduced: 5 of 50 epochs" in lines[0] and len(app.get("plotly_chart")) in (2, 3)
+    css = (ROOT / "ui" / "theme.css").read_text()
+    sizes = {re.search(rf"\.{name} {{[^}}]*font-size: ([\d.]+rem)", css)[1] for name in ("dynat-said", "dynat-line")}
+    assert len(sizes) == 1  # what says how reduced a figure is, and its numbers
+
+
+def _changed(content: dict[str, Any], *path: Any) -> dict[str, Any]:
+    """The content with another value at the end of the path."""
+    place = content
+    *way, last, value = path
+    for key in way:
+        place = place[key]
+    place[last] = value
+    return content
+
+
+MISLEADING = {
+    "an eps that differs": (("runs", 1, "config", "threat", "eps", 0.1), "compares runs at eps 0.1 and 0.15"),
+    "other data": (("runs", 1, "config", "data", "name", "mnist"), "holds a run on mnist among those on digits"),
+    "mixed n": (("rows", "dynamic", "fgsm", [[20, 40], [300, 500]]), "compares shares of 40 and 500 images"),
+    "a seed that is missing": (("rows", "dynamic", "fgsm", [[20, 40]]), "does not have 2 seeds of everything"),
+    "another format": (("format", 99), "is of format 99, and this version reads 1"),
+    "an unknown part": (("part", "table9"), "lacks a part and data that there are, or its runs"),
+    "no rows": (("rows", None), "is not whole"),
+    "no runs": (("runs", []), "lacks a part and data that there are, or its runs"),
+}
+
+
+@pytest.mark.parametrize("path, problem", MISLEADING.values(), ids=MISLEADING)
+def test_a_comparison_that_would_mislead_is_not_drawn_and_one_sentence_says_why(put, path, problem):
+    file = put(kept("table1"))
+    file.write_text(json.dumps(_changed(kept("table1"), *path)))
+    assert results.results(file.parent) == []
+    (sentence,) = results.left_out(file.parent)
+    assert sentence == f'{file.name} {problem}; delete it and run its "reproduce" again.'
+    if "eps" in problem:
+        app = show(data="digits")
+        assert sentence in said(app) and not [row for row in cells(app) if row and row[-1].startswith("measured")]
+
+
+def test_runs_at_another_eps_than_the_published_do_not_stand_beside_them(put):
+    content = as_if(kept("table1"), data="mnist")
+    for run in content["runs"]:
+        run["config"]["threat"]["eps"] = 0.1
+    file = put(content | {"eps": 0.1})
+    assert "is at eps 0.1, and what stands beside it at 0.3" in results.left_out(file.parent)[0]
+
+
+@pytest.mark.parametrize(
+    "low, high, words",
+    [(0.02, 0.2, "in the direction of"), (-0.2, -0.02, "against"), (-0.02, 0.2, "too little for a direction"),
+     (None, None, "too little for a direction")],
+)  # fmt: skip
+def test_figure_4_comes_down_to_one_number_and_is_judged_by_its_interval(low, high, words):
+    content = kept("figure4")
+    content["gain"]["paper"] = {"mean": 0.1, "low": low, "high": high, "seeds": 2}
+    (line,) = told.directions([content], "figure4", "digits", "paper")
+    assert words in line and "+0.10" in line and ("95 % interval" in line) == (low is not None)
+
+
+@pytest.mark.parametrize("rank, words", [(0.9, "in the direction of"), (-0.9, "against"), (0.3, "too little"),
+                                         (None, "too few bins")])  # fmt: skip
+def test_figure_1a_comes_down_to_a_rank_correlation_that_chance_must_not_explain(rank, words):
+    content = kept("figure1a")
+    content["forms"]["box"] |= {"n": [10] * 21, "rank_correlation": rank}
+    (line,) = told.directions([content], "figure1a", "digits", "box")
+    assert words in line and line.startswith("Measured on digits, box form (reduced: 5 of 30 epochs")
 
 
 def test_the_screen_works_without_torch(reproduced, monkeypatch):
@@ -178,7 +312,8 @@ def test_the_screen_works_without_torch(reproduced, monkeypatch):
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
 def test_what_is_shipped_can_be_read_and_drawn_and_holds_no_path_of_a_machine(path):
-    content = next(one for one in reproduce.results(SHIPPED) if path.stem.startswith(one["target"]))
+    content = json.loads(path.read_text())
+    assert results.problem_of(content) is None and path.stem.startswith(content["target"])
     assert not re.search(r"/(home|tmp|work|root)/", path.read_text())
     for form in ("paper", "box"):
         for view in picture.drawn(content, form):

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,14 +16,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from scipy import stats
 
 from dynat_core.__main__ import main
 from dynat_core.check.ladder_rungs import RUNGS, rungs
 from dynat_core.config import Digits, Dynamic, Standard
-from dynat_core.errors import ConfigError, JobError
+from dynat_core.errors import ConfigError, DynatError, JobError
 from dynat_core.files import read_lines
-from dynat_core.paper import paper_runs, reproduce, reproduced
+from dynat_core.networks.models import mnist_cnn
+from dynat_core.paper import paper_runs, reproduce, reproduced, results
 from dynat_core.paper.black_box import seconds_per_gradient, transferred
 from dynat_core.paper.paper_runs import FEWEST, Target, ablation, full_epochs, lengths, names, setup, target, wanted
 from dynat_core.paper.published import TABLES
@@ -233,6 +236,26 @@ def test_a_run_of_the_same_settings_is_used_whatever_it_is_called(tmp_path):
     assert len(told) == 1 and [p.run.id for p in again] == [p.run.id for p in pairs]
 
 
+def test_networks_that_are_gone_or_of_other_data_end_it_with_one_sentence(tmp_path):
+    """A run of the right settings is there, but its weights are not, or were trained on pictures of another size."""
+    asked = Target("table2", "digits", 0.1, 1)
+    for name, spoil, sentence in (
+        ("gone", lambda path: path.unlink(), "has no weights any more; bring its folder weights back"),
+        ("other", lambda path: save_file(mnist_cnn().state_dict(), path), "cannot be read or are another network's"),
+    ):
+        store = tmp_path / name
+        for pair in reproduce.ordered(RunStore(everything()), tiny_runs(asked), lambda line: None):
+            shutil.copytree(pair.run.folder, store / pair.run.id)
+        (victim,) = (reproduce.run_id(one.config) for one in tiny_runs(asked) if one.row == "dynamic")
+        for path in (store / victim / "weights").iterdir():
+            spoil(path)
+        with pytest.raises(DynatError) as error:
+            reproduce_here(store, asked)
+        said = str(error.value)
+        assert sentence in said and victim in said and "\n" not in said
+        assert not (store / reproduce.FOLDER).exists()
+
+
 def test_a_run_that_fails_ends_it_with_its_own_sentence(tmp_path, monkeypatch):
     store, asked = RunStore(tmp_path), tiny_runs(Target("figure1b", "digits", 0.1))
     (pair,) = reproduce.ordered(store, asked, lambda line: None)
@@ -348,14 +371,7 @@ def test_provenance_is_whole_and_says_no_time():
             assert {"versions", "device", "threads", "commit", "data_hash", "config", "gradients"} <= run.keys()
             assert run["data_hash"] and run["versions"]["torch"]
         assert not re.search(r"20\d\d-\d\d-\d\dT", text)
-    assert reproduce.results(everything() / reproduce.FOLDER)[0]["format"] == 1
-
-
-def test_damaged_results_and_those_of_other_versions_are_left_out(tmp_path):
-    (tmp_path / "a.json").write_text("{")
-    (tmp_path / "b.json").write_text('{"format": 99, "target": "x"}')
-    (tmp_path / "c.json").write_text("[]")
-    assert reproduce.results(tmp_path, tmp_path / "nowhere") == []
+    assert results.results(everything() / reproduce.FOLDER)[0]["format"] == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- the cost

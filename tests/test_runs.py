@@ -493,6 +493,9 @@ def test_weights_that_were_not_kept_name_those_that_were(store):
     (run.folder / "weights" / "0000.safetensors").touch()
     with pytest.raises(RunError, match="did not keep the weights of epoch 3; kept: 0"):
         run.weights(3)
+    (run.folder / "weights" / "0000.safetensors").unlink()
+    with pytest.raises(RunError, match="has no weights any more; bring its folder weights back"):
+        run.weights("best")
 
 
 def test_the_log_is_read_from_its_end(store):

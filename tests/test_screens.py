@@ -16,7 +16,7 @@ from dynat_core.presets import preset
 from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst
 from tests.running import write_run
-from tests.stores import make_demos
+from tests.stores import demos
 from ui import link, store
 from ui.images import Pick, read_pick
 from ui.link import remembered
@@ -31,11 +31,6 @@ SCREENS = {
 }
 
 
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory):
-    return make_demos(tmp_path_factory.mktemp("demos"))
-
-
 @pytest.fixture(autouse=True)
 def cold(monkeypatch):
     """No helper process is started before one is asked something, and nothing here asks."""
@@ -43,10 +38,10 @@ def cold(monkeypatch):
 
 
 @pytest.fixture
-def folder(demos, tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """A copy of the store with the demos, used by the screens."""
     target = tmp_path / "store"
-    shutil.copytree(demos, target)
+    shutil.copytree(demos(), target)
     monkeypatch.setenv("DYNAT_STORE", str(target))
     store.look_again()
     return target

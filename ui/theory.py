@@ -52,10 +52,10 @@ def shipped_networks() -> dict[str, str]:
     return {id: found[id].title for id in DEMO_TRIO if id in found and found[id].kept_epochs()}
 
 
-def use_in_a_run(what: str, preset: str, schedule: str | None = None, said: str = "") -> None:
-    """A button that leads to Train with a preset loaded, and a schedule of the learning rate. said: beside it."""
+def use_in_a_run(what: str, preset: str, said: str = "") -> None:
+    """A button that leads to Train with a preset loaded. said: beside it."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         if st.button(f"Use {what} in a run", key=f"use-{preset}"):
-            st.switch_page("pages/train.py", query_params=carry(preset=preset, schedule=schedule))
+            st.switch_page("pages/train.py", query_params=carry(preset=preset))
         if said:
             st.caption(said)

@@ -18,6 +18,7 @@ import tarfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def part_of(split: Split, size: int | None) -> Split:
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
 
 
+@cache
 def _read_digits() -> Arrays:
     """scikit-learn's 1,797 digits, split 1,297 / 500 with classes in proportion; pixel values run from 0 to 16."""
     from sklearn.datasets import load_digits

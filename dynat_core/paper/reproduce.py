@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dynat_core.config import AttackedStrategy, Curriculum, FgsmThenPgd, RunConfig
 from dynat_core.errors import JobError
-from dynat_core.files import read_json, replace_file, writing
+from dynat_core.files import replace_file, writing
 from dynat_core.paper.paper_runs import ROW_WORDS, Target, Wanted, wanted
-from dynat_core.paper.reproduced import FORMAT, Pair, measured
+from dynat_core.paper.reproduced import Pair, measured
 from dynat_core.places import ROOT
 from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Ladder
@@ -145,18 +144,6 @@ def reproduce(store: RunStore, target: Target, black_box: BlackBox, say: Say, au
         path.parent.mkdir(exist_ok=True)
         replace_file(path, json.dumps(content, indent=1, allow_nan=False).encode())
     return path
-
-
-def results(*folders: Path) -> list[dict[str, Any]]:
-    """What was reproduced, as it was written; the largest share and most seeds of each target first. Files that cannot
-    be read, or of another format, are left out."""
-    found: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-            content = read_json(path)
-            if content and content.get("format") == FORMAT and "target" in content:
-                found.setdefault(path.name, content)
-    return sorted(found.values(), key=lambda c: (c["target"], -c["scale"], -c["seeds"]))
 
 
 # ------------------------------------------------------------------------------------------------------------ the cost

@@ -298,10 +298,15 @@ class Run:
 
     def weights(self, epoch: int | str) -> Path:
         """The weights file of an epoch, "best" or "last". Raises RunError if it was not kept."""
-        path = part(self.folder, "weights", self.epoch_of(epoch))
+        number, kept = self.epoch_of(epoch), self.kept_epochs()
+        path = part(self.folder, "weights", number)
+        if not kept:
+            raise RunError(
+                f"{self.id} has no weights any more; bring its folder weights back, or delete the run and train it "
+                "again."
+            )
         if not path.is_file():
-            kept = ", ".join(str(e) for e in self.kept_epochs()) or "none"
-            raise RunError(f"{self.id} did not keep the weights of epoch {epoch}; kept: {kept}.")
+            raise RunError(f"{self.id} did not keep the weights of epoch {number}; kept: {', '.join(map(str, kept))}.")
         return path
 
     def writer(self) -> RunWriter:

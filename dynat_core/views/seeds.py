@@ -37,8 +37,10 @@ def paired(seeds: Seeds, training: str, against: str, n: int) -> View:
     across = axis(title, (min(*ends, 0) - room, max(*ends, 0) + room), fixedrange=True, nticks=9)
     upward = axis("", (-2.6, 0.75), fixedrange=True, showgrid=False, showticklabels=False)
     frame = layout(across, upward, left=12) | {"annotations": words}
-    frame["shapes"] = [{"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "y domain",
-                        "line": {"color": "@ink", "width": 1.2}}]  # fmt: skip
+    zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": "@ink", "width": 1.2}}
+    frame["shapes"] = [
+        zero | {"y0": -row - 0.34, "y1": -row + 0.38} for row in range(len(MEASURES))
+    ]  # not through words
     note = Note([about(seeds)] * n)
     return View(
         f"seeds-{training}", f"Does {NAMES[training]} end elsewhere than {against}?", 12, 230, notes=[note],

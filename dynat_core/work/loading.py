@@ -48,7 +48,8 @@ def weighted(config: RunConfig, file: Path) -> nn.Module:
         model.load_state_dict(load_file(file))
     except Exception as error:  # whatever a damaged file makes the parsers say
         raise RunError(
-            f"The weights {file.name} cannot be read ({type(error).__name__}); choose another epoch."
+            f"The weights {file.name} of {file.parent.parent.name} cannot be read or are another network's "
+            f"({type(error).__name__}); choose another epoch, or delete the run and train it again."
         ) from error
     return model.float().eval().requires_grad_(False)
 

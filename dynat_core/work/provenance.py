@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from subprocess import DEVNULL, SubprocessError, check_output
 from typing import Any
@@ -33,6 +34,7 @@ def start_entry(device: str | None, data_hash: str | None = None) -> dict[str, A
     }
 
 
+@cache
 def _commit() -> str | None:
     """The commit this code is at, with "-dirty" if it was changed since; None outside a repository."""
     if not (ROOT / ".git").exists():

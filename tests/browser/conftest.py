@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from tools.install_browser import find_browser
 
 ROOT = Path(__file__).resolve().parents[2]
-QUIET = ("_stcore/health", "_stcore/host-config")  # Streamlit's own probes on sub-pages answer 404
+SHIPPED = ("demo-digits-dynamic", "demo-digits-standard", "demo-digits-unsecured")
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +31,45 @@ def chromium() -> Iterator:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=str(path), args=["--no-sandbox", "--headless", "--disable-gpu"]
+            executable_path=str(path), args=["--no-sandbox", "--headless", "--disable-gpu", "--process-per-site"]
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def window(chromium) -> Iterator:
+    """The window that pages share.
+
+    An empty page of the servers' site stays open in it: the process of its pages (--process-per-site) then lives from
+    test to test and has compiled all scripts already, so that a page takes a third of the time to load.
+    """
+    with chromium.new_context(viewport={"width": 1280, "height": 800}) as made:
+        stays = made.new_page()
+        stays.route("**/*", lambda route: route.fulfill(body=""))
+        stays.goto("http://127.0.0.1/")
+        yield made
+
+
+@pytest.fixture
+def new_page(window) -> Iterator[Callable]:
+    """new_page(**media) -> an empty page, with a theme or less motion; trouble in it fails the test at its end."""
+    from tests.browser.pages import PATIENCE, watch
+
+    pages, troubles = [], []
+
+    def open_one(**media):
+        page = window.new_page()
+        pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.emulate_media(**media)
+        watch(page, troubles)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.close()
+    assert not troubles
 
 
 class Servers:
@@ -82,6 +118,15 @@ def serve(tmp_path_factory) -> Iterator[Servers]:
     servers = Servers(tmp_path_factory.mktemp("servers"))
     yield servers
     servers.end()
+
+
+@pytest.fixture(scope="session")
+def shipped(serve, tmp_path_factory) -> str:
+    """The address of a server with the three shipped digits runs, which no test changes."""
+    folder = tmp_path_factory.mktemp("shipped")
+    for name in SHIPPED:
+        shutil.copytree(ROOT / "checkpoints" / name, folder / name)
+    return serve("app.py", DYNAT_STORE=str(folder))
 
 
 def _await(address: str, server: subprocess.Popen, log: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,11 @@ from playwright.sync_api import Page, expect  # noqa: E402
 from dynat_core.store import bookkeeping  # noqa: E402
 from dynat_core.store.runs import RunStore  # noqa: E402
 from dynat_core.views.threshold import CURVES, Recorded, thresholds, truncated  # noqa: E402
-from tests.browser.conftest import QUIET, ROOT  # noqa: E402
+from tests.browser.conftest import ROOT  # noqa: E402
+from tests.browser.pages import settled  # noqa: E402
 from tests.running import tiny  # noqa: E402
 
 pytestmark = pytest.mark.browser
-PATIENCE = 30_000
-expect.set_options(timeout=PATIENCE)
 DEMOS = ("demo-digits-dynamic", "demo-digits-standard")
 
 
@@ -36,34 +35,18 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def show(chromium, serve, folder) -> Iterator[Callable[[str], Page]]:
+def show(new_page, serve, folder) -> Callable[[str], Page]:
     """show(path) -> the page once it stands."""
     address = serve("app.py", DYNAT_STORE=str(folder), DYNAT_WORKER_IDLE="2")
-    contexts, troubles = [], []
 
     def go(path: str) -> Page:
-        contexts.append(chromium.new_context(viewport={"width": 1280, "height": 800}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not _probe(m) else None)
+        page = new_page()
         page.goto(f"{address}/{path}")
         expect(page.locator(".dynat-question")).to_be_visible()
         settled(page)
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
-    assert not troubles
-
-
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
-
-
-def settled(page: Page) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    return go
 
 
 def tick(page: Page, row: int) -> None:

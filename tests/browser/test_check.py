@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,11 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
 from dynat_core.store import evaluations  # noqa: E402
-from tests.browser.conftest import QUIET  # noqa: E402
+from tests.browser.pages import settled  # noqa: E402
 from tests.running import until  # noqa: E402
 
 pytestmark = pytest.mark.browser
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "demo-digits-standard"
-PATIENCE = 60_000  # ms: a wait ends as soon as its condition holds
 RUN = "my-network"
 
 
@@ -31,34 +29,19 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def page(chromium, serve, folder) -> Iterator[Page]:
-    troubles: list[str] = []
+def page(new_page, serve, folder) -> Page:
     address = serve("app.py", DYNAT_STORE=str(folder), DYNAT_WORKER_IDLE="2", OMP_NUM_THREADS="1")
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not _probe(m) else None)
+    page = new_page()
     page.goto(f"{address}/check?run={RUN}")
-    expect(page.locator(".dynat-question")).to_be_visible(timeout=PATIENCE)
-    yield page
-    context.close()
-    assert not troubles
-
-
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
-
-
-def settle(page: Page) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    expect(page.locator(".dynat-question")).to_be_visible()
+    return page
 
 
 def typed(page: Page, label: str, value: str) -> None:
     field = page.get_by_label(label, exact=True)
     field.fill(value)
     field.press("Enter")
-    settle(page)
+    settled(page)
 
 
 def test_a_weak_check_says_so_its_counts_open_and_its_next_action_is_compared(page, folder):
@@ -69,7 +52,7 @@ def test_a_weak_check_says_so_its_counts_open_and_its_next_action_is_compared(pa
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Check now").click()
     sentence = page.locator(".dynat-sentence.loud").first
-    expect(sentence).to_contain_text("insufficient, because", timeout=PATIENCE)
+    expect(sentence).to_contain_text("insufficient, because")
     expect(sentence).to_contain_text("n = 60")
     (check,) = [e for e in evaluations.evaluations(folder / RUN) if e.kind == "check"]
     found = (check.result() or {})["verdict"]
@@ -79,7 +62,7 @@ def test_a_weak_check_says_so_its_counts_open_and_its_next_action_is_compared(pa
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
     page.locator(".st-key-" + f"next-{check.name}-more-steps").get_by_role("button").click()
-    expect(page.get_by_text(re.compile("robust accuracy .* before, .* after"))).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile("robust accuracy .* before, .* after"))).to_be_visible()
     (again,) = [e for e in evaluations.evaluations(folder / RUN) if e.kind == "again"]
     result = again.result() or {}
     expect(page.get_by_text(f"{len(result['newly_broken'])} newly broken", exact=False).first).to_be_visible()
@@ -112,7 +95,7 @@ def test_a_file_of_weights_becomes_a_model_and_a_program_is_refused(page, folder
     page.locator('input[type="file"]').set_input_files(str(SHIPPED / "weights" / "0030.safetensors"))
     expect(page.get_by_text("0030.safetensors").first).to_be_visible()
     page.get_by_role("button", name="Add it").click()
-    page.wait_for_url(re.compile(r"run=.*imported"), timeout=2 * PATIENCE)
+    page.wait_for_url(re.compile(r"run=.*imported"))
     expect(page.get_by_text("of 500 clean images right", exact=False).first).to_be_visible()
     brought = [path for path in folder.iterdir() if "imported" in path.name]
     assert len(brought) == 1 and (brought[0] / "weights" / "0000.safetensors").is_file()
@@ -126,5 +109,5 @@ def test_an_upload_that_is_no_model_is_one_sentence(page, folder, tmp_path):
     expect(page.get_by_text("bad.pt").first).to_be_visible()
     page.get_by_role("button", name="Add it").click()
     alert = page.locator('[data-testid="stAlert"]')
-    expect(alert).to_contain_text("bad.pt", timeout=PATIENCE)
+    expect(alert).to_contain_text("bad.pt")
     assert "Traceback" not in alert.inner_text()

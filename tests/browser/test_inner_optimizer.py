@@ -2,62 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from tests.browser.conftest import QUIET  # noqa: E402
+from tests.browser.pages import press, settled, turn_light, wait_cursor, wait_query  # noqa: E402
 
 pytestmark = pytest.mark.browser
-PATIENCE = 30_000
 
 
 @pytest.fixture
-def page(request, chromium, serve, tmp_path_factory) -> Iterator[Page]:
-    """The screen at step 2 in the theme that the test asks for; trouble in the browser fails the test at its end."""
-    address = serve("app.py", DYNAT_STORE=str(tmp_path_factory.getbasetemp() / "no-runs"))
-    size = {"width": 1280, "height": 800}
-    context = chromium.new_context(viewport=size, color_scheme=getattr(request, "param", "light"))
-    page, troubles = context.new_page(), []
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not _probe(m) else None)
-    page.goto(f"{address}/inner_optimizer?k=2")
-    settled(page)
-    yield page
-    context.close()
-    assert not troubles
+def page(new_page, shipped) -> Page:
+    """The screen at step 2, in the dark."""
+    page = new_page(color_scheme="dark")
+    page.goto(f"{shipped}/inner_optimizer?k=2")
+    stands(page)
+    return page
 
 
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
-
-
-def settled(page: Page) -> None:
+def stands(page: Page) -> None:
     page.wait_for_selector(".dy[data-ready]")
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    settled(page)
 
 
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
-def test_the_pictures_are_drawn_and_the_keyboard_moves_them(page):
-    expect(page.locator('[data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
-    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 1280
-    figures = page.locator(".dy-box:visible")
-    assert figures.count() == 3
-    for k in range(3):
-        assert figures.nth(k).locator(".trace path").count() > 0
-        assert figures.nth(k).locator(".dy-marks circle, .dy-marks path[d^=M]").count() >= 3
-    marks = page.locator(".dy-marks path[d^=M], .dy-marks circle")
-    before = marks.evaluate_all("all => all.map(e => e.outerHTML)")
-    page.locator(".dy-bar .dy-range").focus()
-    for _ in range(2):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.dy-bar .dy-range').value === '4'")
-    assert marks.evaluate_all("all => all.map(e => e.outerHTML)") != before
-    page.wait_for_function("new URLSearchParams(location.search).get('k') === '4'")
+def test_in_both_themes_the_pictures_are_drawn_and_the_keyboard_moves_them(page):
+    for at, turn in ((2, None), (4, turn_light)):
+        if turn is not None:
+            turn(page)
+        expect(page.locator('[data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
+        assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 1280
+        figures = page.locator(".dy-box:visible")
+        assert figures.count() == 3
+        for k in range(3):
+            assert figures.nth(k).locator(".trace path").count() > 0
+            assert figures.nth(k).locator(".dy-marks circle, .dy-marks path[d^=M]").count() >= 3
+        marks = page.locator(".dy-marks path[d^=M], .dy-marks circle")
+        before = marks.evaluate_all("all => all.map(e => e.outerHTML)")
+        page.locator(".dy-bar .dy-range").focus()
+        press(page, "ArrowRight", "ArrowRight")
+        wait_cursor(page, at + 2)
+        assert marks.evaluate_all("all => all.map(e => e.outerHTML)") != before
+        wait_query(page, k=str(at + 2))
+    expect(page.locator(".js-plotly-plot:visible")).to_have_count(5)  # with those over the seeds, which stand still
     page.keyboard.press("End")
     expect(page.locator(".dy-sentence")).to_contain_text("After 30 gradients")
 
@@ -65,7 +52,7 @@ def test_the_pictures_are_drawn_and_the_keyboard_moves_them(page):
 def test_another_model_keeps_the_step_and_the_button_leads_to_a_run(page):
     page.get_by_role("radio", name="Unsecured").or_(page.get_by_role("button", name="Unsecured")).first.click()
     page.wait_for_function("new URLSearchParams(location.search).get('model') === 'unsecured'")
-    settled(page)
+    stands(page)
     expect(page.locator("text=on the Unsecured model")).to_be_visible()
     expect(page.locator(".dy-sentence")).to_contain_text("After 2 gradients")
     page.get_by_role("button", name="Use L2L in a run").click()

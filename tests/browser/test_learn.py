@@ -14,7 +14,8 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
 from dynat_core.theory import playground as pg  # noqa: E402
-from tests.browser.conftest import QUIET, ROOT  # noqa: E402
+from tests.browser.conftest import ROOT  # noqa: E402
+from tests.browser.pages import drawn, watch  # noqa: E402
 from ui.playground import offline_page  # noqa: E402
 
 pytestmark = pytest.mark.browser
@@ -23,45 +24,30 @@ MATHS = (ROOT / "ui" / "playground" / "maths.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def open_page(chromium) -> Iterator[Callable[..., Page]]:
-    """open_page(address, **context) -> the page once it is drawn; errors in the page fail the test at its end."""
-    contexts, errors = [], []
+def open_page(new_page) -> Callable[..., Page]:
+    """open_page(address, **media) -> the page once it is drawn."""
 
-    def go(address: str, **options) -> Page:
-        context = chromium.new_context(
-            **{"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **options}
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" and not _probe(m) else None)
+    def go(address: str, **media) -> Page:
+        page = new_page(**media)
         page.goto(address)
         page.wait_for_selector(".pg[data-ready]")
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
-    assert not errors
-
-
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
+    return go
 
 
 @pytest.fixture
-def learn(open_page, serve) -> Callable[..., Page]:
-    """learn(query, **context) -> the screen itself, from a server."""
-    return lambda query="", **options: open_page(f"{serve('app.py')}/learn?{query}", **options)
+def learn(open_page, shipped) -> Callable[..., Page]:
+    """learn(query, **media) -> the screen itself, from a server."""
+    return lambda query="", **media: open_page(f"{shipped}/learn?{query}", **media)
 
 
 @pytest.fixture
 def saved(open_page, tmp_path) -> Callable[..., Page]:
-    """saved(query, **context) -> the page as one file, opened without a server."""
+    """saved(query, **media) -> the page as one file, opened without a server."""
     path = tmp_path / "learn.html"
     path.write_text(offline_page(), encoding="utf-8")
-    return lambda query="", **options: open_page(f"file://{path}?{query}", **options)
+    return lambda query="", **media: open_page(f"file://{path}?{query}", **media)
 
 
 @pytest.fixture(scope="module")
@@ -166,19 +152,14 @@ def test_points_random_numbers_and_training_agree_with_the_reference(maths, data
     assert max(differences(same_types(expected), found)) < TOLERANCE
 
 
-def still(page: Page) -> None:
-    """Wait for the frame in which the last change is drawn."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
 def press(page: Page, *keys: str) -> None:
     for key in keys:
         page.keyboard.press(key)
-    still(page)
+    drawn(page)
 
 
 def step(page: Page) -> int:
-    still(page)
+    drawn(page)
     return int(page.locator(".pg-at").inner_text())
 
 
@@ -222,8 +203,7 @@ def test_a_waiting_question_keeps_back_what_it_asks_for(saved):
     press(page, "r")
     expect(page.get_by_role("button", name="Reveal")).to_be_visible()
     press(page, "]", "]", "1", "Enter")  # the fourth stop plays by itself
-    page.wait_for_timeout(900)
-    assert step(page) > 0
+    page.wait_for_function("+document.querySelector('.pg-at').textContent > 0")
 
 
 def test_two_starts_of_the_last_question_both_rest_and_one_is_fooled(saved):
@@ -253,7 +233,7 @@ def test_dragging_asks_nobody_and_is_drawn_at_once(learn):
     for k in range(90):
         page.mouse.move(x + 1.5 * k, y - 0.6 * k)
     page.mouse.up()
-    still(page)
+    drawn(page)
     took = sorted(page.evaluate("document.querySelector('.pg').drawn"))
     p95 = took[int(0.95 * len(took))]
     print(f"drawing while dragging: {len(took)} frames, median {took[len(took) // 2]:.2f} ms, p95 {p95:.2f} ms")
@@ -337,7 +317,7 @@ def test_nothing_is_cut_off_at_any_size(saved):
       box.querySelector("svg").getBoundingClientRect().bottom > box.getBoundingClientRect().bottom + 1)"""
     for width, height in ((1920, 1080), (1280, 800), (1024, 768), (420, 800)):
         page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_timeout(150)
+        drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator(".pg").evaluate(cut) == 0
         assert not page.evaluate(over)
@@ -355,21 +335,26 @@ def test_light_and_dark_follow_the_theme_while_it_is_open(learn):
     assert step(page) == 3
 
 
-def test_the_page_is_saved_as_one_file_with_its_settings(learn, open_page, tmp_path):
+def test_the_page_is_saved_as_one_file_with_its_settings(learn, chromium, tmp_path):
     page = learn("x=0.3,0.6&class=B&step=4")
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Save this page as one file").click()
     path: Path = tmp_path / "saved.html"
     waiting.value.save_as(path)
     asked: list[str] = []
-    copy = open_page(f"file://{path}", offline=True)
-    copy.on("request", lambda request: asked.append(request.url))
-    expect(copy.locator(".pg-at")).to_have_text("4")
-    expect(copy.locator(".pg-x")).to_have_attribute("aria-valuetext", re.compile(r"right \.30, up \.60"))
-    with copy.expect_popup() as sheet:
-        copy.get_by_role("button", name="Worksheet to print").click()
-    expect(sheet.value.get_by_role("heading", name="Answers")).to_be_visible()
-    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+    troubles: list[str] = []
+    with chromium.new_context(offline=True) as alone:
+        copy = alone.new_page()
+        watch(copy, troubles)
+        copy.on("request", lambda request: asked.append(request.url))
+        copy.goto(f"file://{path}")
+        expect(copy.locator(".pg-at")).to_have_text("4")
+        expect(copy.locator(".pg-x")).to_have_attribute("aria-valuetext", re.compile(r"right \.30, up \.60"))
+        with copy.expect_popup() as sheet:
+            copy.get_by_role("button", name="Worksheet to print").click()
+        expect(sheet.value.get_by_role("heading", name="Answers")).to_be_visible()
+    assert asked and all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+    assert not troubles
 
 
 def test_leaving_and_coming_back_keeps_the_settings_and_leaves_no_keys_behind(learn):

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from tests.browser.conftest import ROOT  # noqa: E402
+from tests.browser.pages import wait_cursor  # noqa: E402
 
 pytestmark = pytest.mark.browser
-RUNS = ("demo-digits-dynamic", "demo-digits-standard", "demo-digits-unsecured")
-PATIENCE = 30_000
 
 
 @pytest.fixture
-def lesson(serve, chromium, tmp_path):
-    """The Overview in teacher mode; errors in the page fail the test at its end."""
-    for run in RUNS:
-        shutil.copytree(ROOT / "checkpoints" / run, tmp_path / run)
-    errors: list[str] = []
-    context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{serve('app.py', DYNAT_STORE=str(tmp_path))}/?teach=1")
-    yield page
-    context.close()
-    assert not errors
+def lesson(new_page, shipped) -> Page:
+    """The Overview in teacher mode."""
+    page = new_page(reduced_motion="reduce")
+    page.goto(f"{shipped}/?teach=1")
+    return page
 
 
 def cursor(page: Page, key: str, i: int) -> str:
     """Put the cursor at `i` with the keyboard; returns the sentence there."""
     page.locator(".dy-bar .dy-range").focus()
     page.keyboard.press(key)
-    page.wait_for_function("i => document.querySelector('.dy-bar .dy-range')?.value === i", arg=str(i))
+    wait_cursor(page, i)
     return page.locator(".dy-sentence").inner_text()
 
 

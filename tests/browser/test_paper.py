@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from tests.browser.conftest import QUIET  # noqa: E402
+from tests.browser.pages import settled  # noqa: E402
 from tests.reproductions import everything  # noqa: E402
 
 pytestmark = pytest.mark.browser
-PATIENCE = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -22,40 +19,25 @@ def address(serve) -> str:
 
 
 @pytest.fixture(params=["light", "dark"])
-def page(chromium, request) -> Iterator[Page]:
-    """A page of the theme; trouble in the browser fails the test at its end."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param)
-    shown, troubles = context.new_page(), []
-    shown.set_default_timeout(PATIENCE)
-    shown.on("pageerror", lambda error: troubles.append(str(error)))
-    shown.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not _probe(m) else None)
-    yield shown
-    context.close()
-    assert not troubles
-
-
-def _probe(message) -> bool:
-    return any(name in (message.location or {}).get("url", "") for name in QUIET)
-
-
-def _settled(page: Page) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+def page(new_page, request) -> Page:
+    """A page of the theme."""
+    return new_page(color_scheme=request.param)
 
 
 def test_tables_and_figures_are_reached_by_keyboard_and_fit_the_window(page, address):
     page.goto(f"{address}/paper?data=digits")
     page.wait_for_selector("text=Read with care")
-    _settled(page)
+    settled(page)
     table = page.locator(".dynat-wide").first
     assert table.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "the table is wider than the window"
     button = page.get_by_role("radio", name="Figure 4")
     button.focus()
     page.keyboard.press("Space")
-    expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
     expect(page.get_by_text("4c. Dynamic: FOSC of its training examples")).to_be_visible()
     assert "show=4" in page.url and "data=digits" in page.url
-    _settled(page)
+    settled(page)
     for legend in page.locator(".js-plotly-plot .legend").all():
         assert "epoch 1" in (legend.text_content() or "")
     page.go_back()
-    expect(page.get_by_text("Read with care")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Read with care")).to_be_visible()

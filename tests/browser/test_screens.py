@@ -17,21 +17,20 @@ from playwright.sync_api import Page, expect  # noqa: E402
 
 from dynat_core.store.jobs import worker_alive  # noqa: E402
 from dynat_core.store.runs import Run, RunStore  # noqa: E402
-from tests.browser.conftest import QUIET  # noqa: E402
+from tests.browser.pages import PATIENCE, press, settled, turn_light, wait_cursor, wait_query  # noqa: E402
 from tests.running import until  # noqa: E402
-from tests.stores import make_demos, settings  # noqa: E402
+from tests.stores import demos, settings  # noqa: E402
 
 pytestmark = pytest.mark.browser
 PICTURES = {"Overview": "overview-picture", "Epochs": "epochs-picture", "Trajectory": "trace"}
 SCREENS = ("", "epochs", "trajectory", "train")
-PATIENCE = 30_000  # ms: a wait ends as soon as its condition holds, so slow machines only need more of it
-expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Iterator[Path]:
     """A store with three finished runs; its workers end with the tests."""
-    made = make_demos(tmp_path_factory.mktemp("screens") / "store")
+    made = tmp_path_factory.mktemp("screens") / "store"
+    shutil.copytree(demos(), made)
     yield made
     for run in RunStore(made).list():
         if run.running:
@@ -45,16 +44,11 @@ def address(serve, folder) -> str:
 
 
 @pytest.fixture
-def show(chromium, address) -> Iterator[Callable[..., Page]]:
-    """show(path, **media) -> the page once it stands; what goes wrong in the browser fails the test at its end."""
-    contexts, troubles = [], []
+def show(new_page, address) -> Callable[..., Page]:
+    """show(path, **media) -> the page once it stands."""
 
     def go(path: str = "", at: str = address, **media) -> Page:
-        contexts.append(chromium.new_context(viewport={"width": 1280, "height": 800}, **media))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not _probe(m) else None)
+        page = new_page(**media)
         page.goto(f"{at}/{path}")
         expect(page.locator(".dynat-question")).to_be_visible()
         settled(page)
@@ -62,35 +56,7 @@ def show(chromium, address) -> Iterator[Callable[..., Page]]:
             page.wait_for_selector(".dy[data-ready], [data-testid=stAlert]")
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
-    assert not troubles
-
-
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
-
-
-def settled(page: Page) -> None:
-    """Wait until no script runs."""
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-
-
-def wait_query(page: Page, screen: str | None = None, **values: str | None) -> None:
-    """Wait until the address is that of `screen` and has these values; None: without it, "*": whatever it is."""
-    page.wait_for_function(
-        """([screen, values]) => {
-            const query = new URLSearchParams(location.search), there = location.pathname.split("/").pop();
-            return (screen === null || there === screen) && Object.entries(values).every(([name, value]) =>
-                value === "*" ? query.has(name) : query.get(name) === value);
-        }""",
-        arg=[screen, values],
-    )
-
-
-def wait_cursor(page: Page, i: int) -> None:
-    page.wait_for_function("i => document.querySelector('.dy-bar .dy-range')?.value === i", arg=str(i))
+    return go
 
 
 def go(page: Page, name: str) -> None:
@@ -100,31 +66,18 @@ def go(page: Page, name: str) -> None:
     page.wait_for_selector(f".st-key-{PICTURES[name]} .dy[data-ready]")
 
 
-def press(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
-
-
 # ------------------------------------------------------------------------------------------------------ every screen
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", SCREENS)
-def test_each_screen_stands_in_both_themes(show, path, scheme):
-    page = show(path, color_scheme=scheme)
-    expect(page.locator('[data-testid="stException"]')).to_have_count(0)
-    ground, ink = page.evaluate("""() => {
-        const light = color => color.match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 765;
-        const app = document.querySelector(".stApp"), words = document.querySelector(".dynat-question");
-        return [light(getComputedStyle(app).backgroundColor), light(getComputedStyle(words).color)];
-    }""")
-    assert (ground > 0.9 and ink < 0.3) if scheme == "light" else (ground < 0.15 and ink > 0.7)
-    wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
-    assert wide <= 1280  # nothing sticks out sideways
-
-
-def test_nothing_is_fetched_from_elsewhere(show, address):
-    page = show("epochs")
+def test_each_screen_stands_in_both_themes_and_fetches_nothing_from_elsewhere(show, address, path):
+    page = show(path, color_scheme="dark")
+    for turn in (None, turn_light):
+        if turn is not None:
+            turn(page)
+        expect(page.locator('[data-testid="stException"]')).to_have_count(0)
+        wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+        assert wide <= 1280  # nothing sticks out sideways
     urls = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
     assert urls and all(url.startswith((address, "data:", "blob:")) for url in urls)
 
@@ -289,18 +242,18 @@ def stays_where_the_cursor_is(page: Page) -> None:
     page.wait_for_function("+document.querySelector('.dy-bar .dy-range').value > 3")
 
 
-def test_killing_the_web_server_leaves_the_run_and_no_helper(chromium, serve, tmp_path, folder):
+def test_killing_the_web_server_leaves_the_run_and_no_helper(window, serve, tmp_path, folder):
     store = tmp_path / "store"
     shutil.copytree(folder / "demo-digits-standard", store / "demo-digits-standard")
     there = serve("app.py", DYNAT_STORE=str(store), DYNAT_WORKER_IDLE="2")
     server = serve.process(there)
-    with chromium.new_context() as context:
-        page = context.new_page()
+    with window.new_page() as page:  # unwatched: what it says when its server is gone is its own affair
+        page.set_default_timeout(PATIENCE)
         page.goto(f"{there}/trajectory?attack=3,eps/4,ce,clean")
-        page.wait_for_selector(".dy[data-ready]", timeout=PATIENCE)
+        page.wait_for_selector(".dy[data-ready]")
         run = RunStore(store).create(settings("dynamic", epochs=200), "mine")
         page.goto(f"{there}/train")
-        page.get_by_role("button", name="Start the run").click(timeout=PATIENCE)  # and with it a worker
+        page.get_by_role("button", name="Start the run").click()  # and with it a worker
         until(lambda: len(run.records()) > 1, "the run goes")
         helpers = [pid for pid, words in children(server.pid).items() if "dynat_core.work.helper" in words]
         assert helpers
@@ -357,10 +310,12 @@ def test_without_torch_recorded_runs_and_paths_are_there(show, view_only):
 
 
 def test_teacher_mode_is_larger_and_simpler(show):
-    usual, page = show("epochs"), show("epochs?teach=1")
+    page = show("epochs")
     size = "getComputedStyle(document.documentElement).fontSize"
-    assert float(page.evaluate(size)[:-2]) > float(usual.evaluate(size)[:-2])
-    expect(usual.get_by_text("Reproduce and keep").first).to_be_visible()
+    usual = float(page.evaluate(size)[:-2])
+    expect(page.get_by_text("Reproduce and keep").first).to_be_visible()
+    page = show("epochs?teach=1")
+    assert float(page.evaluate(size)[:-2]) > usual
     expect(page.get_by_text("Reproduce and keep")).to_have_count(0)
     go(page, "Trajectory")
     wait_query(page, "trajectory", teach="1")

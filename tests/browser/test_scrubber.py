@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from tests.browser.conftest import QUIET  # noqa: E402
+from tests.browser.pages import drawn, press  # noqa: E402
 
 pytestmark = pytest.mark.browser
 APP = "tests/browser/apps/scrub.py"
@@ -26,53 +26,27 @@ COLORS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def context(chromium) -> Iterator:
-    made = chromium.new_context(viewport={"width": 1280, "height": 800})
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def show(context, serve) -> Iterator[Callable[..., Page]]:
-    """show(query, **media) -> the page once its charts stand; errors in the page fail the test at its end."""
-    address, pages, errors = serve(APP), [], []
+def show(new_page, serve) -> Callable[..., Page]:
+    """show(query, **media) -> the page once its charts stand."""
 
     def go(query: str = "", **media) -> Page:
-        page = context.new_page()
-        pages.append(page)
-        page.emulate_media(**media)
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" and not _probe(m) else None)
-        page.goto(f"{address}/?{query}")
+        page = new_page(**media)
+        page.goto(f"{serve(APP)}/?{query}")
         page.wait_for_selector(".dy[data-ready]")
         return page
 
-    yield go
-    for page in pages:
-        page.close()
-    assert not errors
-
-
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
+    return go
 
 
 def at(page: Page) -> int:
     """The cursor, once the frame in which it is drawn has come."""
-    frame = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    page.evaluate(frame)
+    drawn(page)
     return int(page.locator(".dy-bar .dy-range").input_value())
 
 
 def report(page: Page) -> str:
     return page.get_by_text("report: Report(").inner_text()
-
-
-def press(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
 
 
 def test_keys_move_the_cursor_wherever_the_focus_is_but_not_in_an_input(show):
@@ -106,13 +80,13 @@ def test_keys_move_the_cursor_wherever_the_focus_is_but_not_in_an_input(show):
 
 def test_everything_on_the_page_follows_the_cursor_and_axes_stay(show):
     page = show("epoch=5&form=box")
-    drawn = "() => [...document.querySelectorAll('.dy-marks')].map(m => m.innerHTML)"
+    marks = "() => [...document.querySelectorAll('.dy-marks')].map(m => m.innerHTML)"
     ranges = "() => [...document.querySelectorAll('.dy-plot')].map(g => [g.layout.xaxis.range, g.layout.yaxis.range])"
-    before, axes = page.evaluate(drawn), page.evaluate(ranges)
+    before, axes = page.evaluate(marks), page.evaluate(ranges)
     notes = page.locator(".dy-notes").all_inner_texts()
     press(page, "Shift+ArrowRight")
-    page.wait_for_timeout(100)
-    assert all(a != b for a, b in zip(before, page.evaluate(drawn), strict=True)) and len(before) == 6
+    drawn(page)
+    assert all(a != b for a, b in zip(before, page.evaluate(marks), strict=True)) and len(before) == 6
     assert all(a != b for a, b in zip(notes, page.locator(".dy-notes").all_inner_texts(), strict=True))
     assert page.evaluate(ranges) == axes
     expect(page.locator(".dy-sentence")).to_contain_text("Epoch 15: Dynamic's threshold was 0.042 (box FOSC)")
@@ -255,7 +229,7 @@ def test_the_theme_is_followed_at_run_time_and_the_cursor_stays(show):
     light = page.evaluate(COLORS)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.querySelector('.dy').style.colorScheme === 'dark'")
-    page.wait_for_timeout(300)
+    page.wait_for_function(f"light => ({COLORS})()[1] !== light", arg=light[1])  # the letters of the charts follow
     dark = page.evaluate(COLORS)
     assert light[0] == "#0072B2" and dark[0] == "#4DB1EC" and light[1] != dark[1]
     assert at(page) == 6
@@ -266,7 +240,7 @@ def test_a_path_is_stepped_through_and_its_keys_reach_the_page(show):
     now = page.locator("figure", has_text="Now").locator("canvas")
     before = now.evaluate("c => c.toDataURL()")
     press(page, "ArrowRight")
-    page.wait_for_timeout(100)
+    drawn(page)
     assert now.evaluate("c => c.toDataURL()") != before
     expect(page.locator(".dy-sentence")).to_contain_text("Step 5: relative FOSC is")
     for key, action in (("ArrowUp", "image-previous"), ("ArrowDown", "image-next"), ("m", "swap-model")):
@@ -283,15 +257,6 @@ def test_a_path_is_stepped_through_and_its_keys_reach_the_page(show):
     press(page, "Home")
     expect(page.locator(".dy-outcome")).to_contain_text("would not have stopped before the last step")
     assert at(page) == 5  # the threshold slider keeps its own keys
-
-
-def test_nothing_is_fetched_from_elsewhere(chromium, serve):
-    page, asked = chromium.new_page(), []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{serve(APP)}/?scene=overview")
-    page.wait_for_selector(".dy[data-ready]")
-    assert asked and all(url.startswith((serve(APP), "data:", "blob:")) for url in asked)
-    page.close()
 
 
 def test_an_empty_run_says_so(show):

@@ -19,12 +19,12 @@ from playwright.sync_api import Page, expect  # noqa: E402
 from dynat_core.reports import comparison_report, report  # noqa: E402
 from dynat_core.store.evaluations import evaluations  # noqa: E402
 from dynat_core.store.runs import RunStore  # noqa: E402
+from tests.browser.pages import settled  # noqa: E402
 from tests.ladders import make_ladder  # noqa: E402
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
 PAIR = ("demo-digits-dynamic", "demo-digits-standard")
-PATIENCE = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +105,12 @@ def test_a_title_is_text_in_a_report(opened, folder, tmp_path):
 
 
 @pytest.fixture
-def scrubbed(chromium, serve) -> Iterator[Page]:
+def scrubbed(new_page, serve) -> Page:
     """The scrubber's own small page at epoch 5."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+    page = new_page()
     page.goto(f"{serve('tests/browser/apps/scrub.py')}/?epoch=5")
     page.wait_for_selector(".dy[data-ready]")
-    yield page
-    context.close()
+    return page
 
 
 def test_a_picture_is_saved_at_the_cursor_in_three_forms_by_keyboard_alone(scrubbed, opened):
@@ -141,15 +138,12 @@ def test_a_picture_is_saved_at_the_cursor_in_three_forms_by_keyboard_alone(scrub
     assert b"<script" not in saved["HTML"] and alone.locator("body > svg").bounding_box()
 
 
-def test_the_compare_screen_stands_in_the_dark_and_saves_what_it_shows(chromium, serve, folder):
-    context = chromium.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
-    page, troubles = context.new_page(), []
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.goto(f"{serve('app.py', DYNAT_STORE=str(folder))}/compare?run={','.join(PAIR)}")
-    expect(page.get_by_text("Digits, Standard − Digits, Dynamic: ")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=PATIENCE)
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+def test_the_compare_screen_stands_in_the_dark_and_saves_what_it_shows(new_page, shipped):
+    page = new_page(color_scheme="dark")
+    page.goto(f"{shipped}/compare?run={','.join(PAIR)}")
+    expect(page.get_by_text("Digits, Standard − Digits, Dynamic: ")).to_be_visible()
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     axis = page.evaluate("getComputedStyle(document.querySelector('.js-plotly-plot .xtick text')).fill")
     assert sum(map(int, axis[4:-1].split(", "))) > 3 * 120, "the letters of the chart are dark on a dark ground"
@@ -159,5 +153,3 @@ def test_the_compare_screen_stands_in_the_dark_and_saves_what_it_shows(chromium,
     page.get_by_role("button", name="Open image 0").click()
     page.wait_for_function("location.pathname.endsWith('/trajectory') && location.search.includes('image=0')")
     assert f"run={PAIR[0]}%2C{PAIR[1]}" in page.url or f"run={PAIR[0]},{PAIR[1]}" in page.url
-    context.close()
-    assert not troubles

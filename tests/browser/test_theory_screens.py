@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,66 +14,24 @@ from playwright.sync_api import Page, expect  # noqa: E402
 from dynat_core.theory.probe import probe  # noqa: E402
 from dynat_core.views import smoothness  # noqa: E402
 from dynat_core.views.still import shapes  # noqa: E402
-from tests.browser.conftest import QUIET, ROOT  # noqa: E402
+from tests.browser.pages import press, settled, turn_light, wait_cursor, wait_query  # noqa: E402
 
 pytestmark = pytest.mark.browser
 SCREENS = {"theorem": "delta", "smoothness": "place", "sde": "step"}  # and the cursor's name in the address
-PATIENCE = 30_000
-
-
-@pytest.fixture(scope="module")
-def address(serve, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("theory")
-    shutil.copytree(ROOT / "checkpoints" / "demo-digits-standard", folder / "demo-digits-standard")
-    return serve("app.py", DYNAT_STORE=str(folder))
-
-
-@pytest.fixture(scope="module")
-def contexts(chromium) -> Iterator[dict]:
-    """One browser window for each theme, so that scripts are loaded once."""
-    size = {"width": 1280, "height": 800}
-    made = {scheme: chromium.new_context(viewport=size, color_scheme=scheme) for scheme in ("light", "dark")}
-    yield made
-    for context in made.values():
-        context.close()
 
 
 @pytest.fixture
-def show(contexts, address) -> Iterator[Callable[..., Page]]:
-    """show(path, scheme) -> the page once its picture stands; trouble in the browser fails the test at its end."""
-    pages, troubles = [], []
+def show(new_page, shipped) -> Callable[..., Page]:
+    """show(path, scheme) -> the page once its picture stands."""
 
     def go(path: str, scheme: str = "light") -> Page:
-        page = contexts[scheme].new_page()
-        pages.append(page)
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not _probe(m) else None)
-        page.goto(f"{address}/{path}")
+        page = new_page(color_scheme=scheme)
+        page.goto(f"{shipped}/{path}")
         page.wait_for_selector(".dy[data-ready]")
-        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        settled(page)
         return page
 
-    yield go
-    for page in pages:
-        page.close()
-    assert not troubles
-
-
-def _probe(message) -> bool:
-    return any(part in (message.location or {}).get("url", "") for part in QUIET)
-
-
-def wait_query(page: Page, **values: str | None) -> None:
-    page.wait_for_function(
-        """values => { const query = new URLSearchParams(location.search);
-            return Object.entries(values).every(([name, value]) => query.get(name) === value); }""",
-        arg=values,
-    )
-
-
-def wait_cursor(page: Page, i: int) -> None:
-    page.wait_for_function("i => document.querySelector('.dy-bar .dy-range')?.value === i", arg=str(i))
+    return go
 
 
 MOVED = ".dy-marks path[d^=M], .dy-marks line, .dy-marks circle"
@@ -84,26 +41,33 @@ def marks(page: Page) -> list[str]:
     return page.locator(MOVED).evaluate_all("all => all.map(e => e.outerHTML)")
 
 
-@pytest.mark.parametrize("screen, name", SCREENS.items())
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_each_opens_with_its_pictures_drawn_and_the_keyboard_moves_them(show, screen, name, scheme):
-    page = show(f"{screen}?{name}=2", scheme)
+def stands(page: Page) -> None:
+    """Nothing went wrong, nothing sticks out, and each figure has something of Plotly's or of the cursor's in it."""
     expect(page.locator('[data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 1280
     figures = page.locator(".dy-box:visible")
     assert figures.count() >= 3
-    for k in range(figures.count()):  # each has something of Plotly's or of the cursor's in it
+    for k in range(figures.count()):
         drawn = figures.nth(k).locator(".trace path, .heatmaplayer image, .dy-marks path[d^=M], .bars path")
         assert drawn.count() > 0, figures.nth(k).locator(".dy-title").inner_text()
     expect(page.locator(".katex").first).to_be_visible()
+
+
+@pytest.mark.parametrize("screen, name", SCREENS.items())
+def test_each_opens_in_both_themes_with_its_pictures_drawn_and_the_keyboard_moves_them(show, screen, name):
+    page = show(f"{screen}?{name}=2", "dark")
+    stands(page)
     wait_cursor(page, 2)
-    said, before = page.locator(".dy-sentence").inner_text(), marks(page)
-    page.locator(".dy-bar .dy-range").focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    wait_cursor(page, 4)
-    assert page.locator(".dy-sentence").inner_text() != said and marks(page) != before
-    wait_query(page, **{name: "4"})
+    for at, turn in ((2, None), (4, turn_light)):
+        if turn is not None:
+            turn(page)
+            stands(page)
+        said, before = page.locator(".dy-sentence").inner_text(), marks(page)
+        page.locator(".dy-bar .dy-range").focus()
+        press(page, "ArrowRight", "ArrowRight")
+        wait_cursor(page, at + 2)
+        assert page.locator(".dy-sentence").inner_text() != said and marks(page) != before
+        wait_query(page, **{name: str(at + 2)})
     page.keyboard.press("End")
     wait_cursor(page, page.evaluate("+document.querySelector('.dy-bar .dy-range').max"))
 
@@ -127,7 +91,7 @@ def test_the_theorem_s_assumption_is_measured_on_a_trained_network(show):
     box = page.locator(".dy-box", has_text="Which assumption fails")
     expect(box).to_contain_text("two hidden layers of 24")
     page.get_by_text("Digits, Standard", exact=True).click()
-    expect(box).to_contain_text("Digits, Standard, epoch 30, 500 test images, eps 0.15", timeout=PATIENCE)
+    expect(box).to_contain_text("Digits, Standard, epoch 30, 500 test images, eps 0.15")
     wait_query(page, network="demo-digits-standard")
     share = re.search(r"concave: (\d+) % of 2,000 segments", box.inner_text())
     assert share is not None and 0 < int(share[1]) < 60  # strong concavity would be all of them
