@@ -162,18 +162,31 @@ def test_it_leads_to_a_run_with_the_strategy():
     assert not app.exception and dict(app.query_params).get("preset") in ("digits-l2l", ["digits-l2l"])
 
 
+def over_seeds(training: str, measure: str) -> tuple[str, str, str]:
+    """A training less PGD AT in percentage points, and the ends of the paired 95 % interval."""
+    rows = json.loads((ROOT / "dynat_core" / "theory" / "seeds.json").read_text())["rows"]
+    one, other = ([row[measure] for row in rows[name]] for name in (training, "standard"))
+    apart = 100 * np.subtract(one, other)
+    found = stats.ttest_1samp(apart, 0).confidence_interval()
+    mean, low, high = (f"{value:+.1f}".replace("-", "−") for value in (apart.mean(), found.low, found.high))
+    return mean, low, high
+
+
+@pytest.mark.parametrize("training, row", [("entropy-sgd", "EntropySGD"), ("trades", "TRADES, beta 6"), ("l2l", "L2L")])
+def test_the_guide_prints_the_differences_over_the_seeds_as_measured(training, row):
+    (line,) = re.findall(rf"^\| {row} \| (.*)$", (ROOT / "docs" / "theory.md").read_text(), re.MULTILINE)
+    cells = ["{} ({} to {})".format(*over_seeds(training, measure)) for measure in ("clean", "pgd", "worst")]
+    assert line.split(" | ")[:3] == cells
+
+
 def test_trades_and_l2l_stand_beside_pgd_at_over_the_seeds_with_their_intervals(alone):
-    kept = json.loads((ROOT / "dynat_core" / "theory" / "seeds.json").read_text())
     app = show()
     charts = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
     for training, chart in zip(("trades", "l2l"), charts, strict=True):
         texts = [note["text"] for note in chart["layout"]["annotations"]]
         for measure, text in zip(("clean", "pgd", "worst"), texts, strict=True):
-            one, other = ([row[measure] for row in kept["rows"][name]] for name in (training, "standard"))
-            apart = 100 * np.subtract(one, other)
-            found = stats.ttest_1samp(apart, 0).confidence_interval()
-            ends = " to ".join(f"{end:+.1f}" for end in (found.low, found.high))
-            assert f"{apart.mean():+.1f} points (95 %: {ends})".replace("-", "−") in text
+            mean, low, high = over_seeds(training, measure)
+            assert f"{mean} points (95 %: {low} to {high})" in text
     words = said(app)
     assert "5 seeds paired" in words and "apgd-t" in words and "nothing tuned for the comparison" in words
 

@@ -108,6 +108,7 @@ def test_scrubbing_epochs_writes_the_link_and_back_returns(show):
     wait_query(page, epoch="3")
     page.locator(".dy-switches button", has_text="box").click()
     wait_query(page, epoch="3", form="box")
+    settled(page)
     page.wait_for_timeout(1100)  # the query string is not believed right after a write
     page.go_back()
     wait_query(page, epoch="3", form=None)
