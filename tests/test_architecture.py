@@ -55,6 +55,8 @@ FREE = {
     "dynat_core.images.picture_folders",
     "dynat_core.check.verdict",
     "dynat_core.work.supervisor",
+    "dynat_core.work.backlog",
+    "dynat_core.work.crew",
     "dynat_core.work.follow",
     "dynat_core.work.answer_cache",
     "dynat_core.work.worker",

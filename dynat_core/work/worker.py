@@ -48,8 +48,11 @@ def is_evaluation(folder: Path) -> bool:
     return folder.parent.name == evaluations.FOLDER and (folder / "request.json").exists()
 
 
-def serve_job(folder: Path, device: str | None, parent: int) -> str:
-    """`run_job` as the child of the supervisor with process id `parent`: ends with it, and at SIGTERM."""
+def serve_job(folder: Path, device: str | None, parent: int, held: int | None = None) -> str:
+    """`run_job` as the child of the supervisor with process id `parent`: ends with it, and at SIGTERM.
+
+    held: the open file with which the supervisor took the job's lock.
+    """
     job = Job(folder)
     asked = False
 
@@ -62,7 +65,7 @@ def serve_job(folder: Path, device: str | None, parent: int) -> str:
 
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG: told when the supervisor is gone
-    with job.claim():
+    with job.claim(held):
         if not ended():
             with contextlib.suppress(Exception):  # what is wrong with it is told when it is imported again
                 import dynat_core.training.trainer  # noqa: F401 - takes seconds, and so long SIGTERM just ends us: nothing is begun
