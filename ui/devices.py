@@ -9,7 +9,7 @@ from html import escape
 from dynat_core import machine
 from dynat_core.errors import RunError
 from dynat_core.store import queue
-from dynat_core.store.jobs import UNFINISHED, worker_states
+from dynat_core.store.jobs import UNFINISHED, cluster_alive, worker_states
 from dynat_core.store.runs import Run
 from ui.store import runs, store
 from ui.words import duration, progress
@@ -27,7 +27,10 @@ class Device:
     @property
     def words(self) -> str:
         """`GPU 0`, `CPU`."""
-        return self.name.replace("cpu", "CPU").replace("cuda:", "GPU ").replace("cuda", "GPU")
+        for name, words in (("cpu", "CPU"), ("cuda", "GPU"), ("cluster", "Cluster")):
+            if self.name.startswith(name):
+                return self.name.replace(name, words).replace(":", " ")
+        return self.name
 
     @property
     def doing(self) -> str:
@@ -37,9 +40,10 @@ class Device:
 
 def devices() -> list[Device]:
     """The devices that take runs; the CPU of a machine with GPUs only while it is busy."""
-    here = [] if os.environ.get("DYNAT_WORKERS") == "elsewhere" else machine.devices()
-    busy = dict.fromkeys(here)
-    for state in worker_states(store().folder):
+    states = worker_states(store().folder)
+    elsewhere = os.environ.get("DYNAT_WORKERS") == "elsewhere" or cluster_alive(store().folder)
+    busy = dict.fromkeys([] if elsewhere else machine.devices())
+    for state in states:
         name = str(state["device"] or "cpu")
         busy[name] = state["busy_with"] or busy.get(name)
     found = [Device(name, str(job) if job else None) for name, job in busy.items()]

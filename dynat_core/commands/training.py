@@ -77,6 +77,11 @@ def worker(arguments: argparse.Namespace) -> int:
     store = RunStore().folder
     if arguments.stop:
         return _stop_workers(store)
+    if arguments.ray:
+        from dynat_core.work.cluster import Dispatcher
+
+        Dispatcher(store, arguments.ray, once=arguments.once, split=arguments.split).work()
+        return 0
     if arguments.all:
         from dynat_core.work.crew import work_on_all
 
@@ -92,6 +97,8 @@ def worker_options(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="one worker for each device of this machine")
     which.add_argument("--device", metavar="NAME", type=_device, help="work for this device alone: cpu, cuda:0, ...")
+    which.add_argument("--ray", metavar="ADDRESS", help="hand the jobs to the Ray cluster at host:port")
+    add("--split", metavar="N", type=int, default=1, help="with --ray: N workers share each training run")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--once", action="store_true", help="end as soon as nothing waits")
     either.add_argument("--stop", action="store_true", help="end the workers of this store; their runs can be resumed")

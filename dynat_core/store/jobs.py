@@ -2,6 +2,7 @@
 
     run.json      what was asked (request.json for jobs of other kinds)
     lock          held with flock while a process works on the job; a lock dies with its process
+    lease.json    on a cluster instead of the lock: touched while a node works on the job (see `work.lease`)
     starts.jsonl  one line per start
     status.json   progress, for display only
     stop          an empty file: not wanted any more
@@ -47,7 +48,7 @@ class Job:
         folder = str(self.folder)  # joined as text: this is called for hundreds of folders at a time
         if os.path.exists(folder + "/result.json"):
             return "finished"
-        if _is_locked(folder + "/lock"):
+        if _is_locked(folder + "/lock") or _touched(f"{folder}/{LEASE_FILE}"):
             return "running"
         if os.path.exists(folder + "/error.json"):
             return "failed"
@@ -63,6 +64,8 @@ class Job:
 
         held: an open file that holds its lock already; it is closed at the end.
         """
+        if _touched(self.folder / LEASE_FILE):
+            raise JobError(f"{self.folder.name} is being worked on by a cluster; wait for it, or stop it first.")
         if held is not None:
             os.set_inheritable(held, False)
             with contextlib.closing(os.fdopen(held)):
@@ -114,6 +117,27 @@ class Job:
 
 
 # ------------------------------------------------------------------------------------------------------------ locks
+
+LEASE_FILE = "lease.json"
+LEASE = 30.0  # seconds that a lease lasts without renewal; DYNAT_LEASE changes it, for all nodes alike
+
+
+def lease_seconds() -> float:
+    """How long a lease lasts without renewal."""
+    return float(os.environ.get("DYNAT_LEASE") or LEASE)
+
+
+def _touched(path: Path | str) -> bool:
+    """Whether a node of a cluster touched the file within the time of a lease. Opened first, since only then a network
+    file system asks its server how old it is."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return time.time() - os.fstat(file).st_mtime < lease_seconds()
+    finally:
+        os.close(file)
 
 
 def _is_locked(path: str) -> bool:
@@ -167,9 +191,11 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 # store/.worker/cpu.alive    held shared by every living worker of that device, so it says whether there is one
 # store/.worker/cpu.json     what that worker does, for display only
 # store/.worker/cpu.lock     held while a job runs on the device
+# store/.worker/cluster.json what the cluster does instead, rewritten while its dispatcher lives, on whatever machine
 # store/.worker/start.lock   held while workers are started, and while one decides to end for lack of work
 # store/.worker/stop         touched to end the workers; each ends when it changes after their start
 
+CLUSTER_FILE = "cluster.json"
 ANY = "any"  # instead of a device: a worker that takes whatever is free
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -188,8 +214,13 @@ def worker_file(folder: Path, device: str, ending: str) -> Path:
 
 
 def worker_alive(store: Path) -> bool:
-    """Whether a worker process lives for this store, on this machine."""
-    return any(_held(path) for path in (Path(store) / ".worker").glob("*.alive"))
+    """Whether a worker process lives for this store on this machine, or a cluster works on it."""
+    return cluster_alive(store) or any(_held(path) for path in (Path(store) / ".worker").glob("*.alive"))
+
+
+def cluster_alive(store: Path) -> bool:
+    """Whether a cluster works on this store."""
+    return _touched(Path(store) / ".worker" / CLUSTER_FILE)
 
 
 def worker_states(store: Path | str) -> list[dict[str, Any]]:
@@ -204,6 +235,11 @@ def worker_states(store: Path | str) -> list[dict[str, Any]]:
             found.append({**named, **{key: state.get(key) for key in ("busy_with", "since", "pid")}})
             if named["device"] == ANY:
                 found[-1]["device"] = state.get("device")
+    if cluster_alive(Path(store)):
+        state = read_json(folder / CLUSTER_FILE) or {}
+        same = {key: state.get(key) for key in ("since", "pid")}
+        busy = enumerate(state.get("busy_with") or [])
+        found += [{"device": f"cluster:{n}", "busy_with": job, **same} for n, job in busy]
     return found
 
 
@@ -217,13 +253,13 @@ def worker_state(store: Path | str) -> dict[str, Any]:
 
 def ensure_worker(store: Path | str) -> None:
     """Start `python -m dynat_core worker` for every device of this machine that has none: detached, so they outlive
-    whoever called. Does nothing where DYNAT_WORKERS=elsewhere says that others see to them.
+    whoever called. Does nothing where a cluster works, or where DYNAT_WORKERS=elsewhere says that others see to them.
 
     Raises JobError where the store cannot be written.
     """
-    if os.environ.get("DYNAT_WORKERS") == "elsewhere":
-        return
     store = Path(store).absolute()
+    if os.environ.get("DYNAT_WORKERS") == "elsewhere" or cluster_alive(store):
+        return
     folder = worker_folder(store)
     with exclusive(folder / "start.lock", patience=5):
         for device in _without_worker(store):

@@ -28,6 +28,7 @@ from dynat_core.store.jobs import (
     UNFINISHED,
     Job,
     child_environment,
+    cluster_alive,
     exclusive,
     open_lock,
     take,
@@ -58,6 +59,8 @@ class Supervisor:
         self.idle = float(os.environ.get("DYNAT_WORKER_IDLE") or IDLE)
         self.backlog = Backlog(self.store)
         self._asked = 0  # how often this process was told to end
+        if cluster_alive(self.store.folder):
+            raise JobError("A cluster works on this store, and this machine's own workers would be in its way.")
         if presence is None and not worker_alive(self.store.folder):
             (self.folder / "stop").unlink(missing_ok=True)  # it was meant for workers that are gone
         # What is there now was meant for others; whoever started us has taken it away already.

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +30,22 @@ SHOW_EVERY = 0.5  # seconds between two writes of status.json
 SAVE_EVERY = 120.0  # seconds of a long epoch after which it can be resumed in its middle
 
 
-def run_job(folder: Path | str, device: str | None = None, ended: Callable[[], bool] = lambda: False) -> str:
+def run_job(
+    folder: Path | str,
+    device: str | None = None,
+    ended: Callable[[], bool] = lambda: False,
+    claim: AbstractContextManager[object] | None = None,
+) -> str:
     """Work on the job in `folder` until it is done, stopped or failed; return its state then.
 
     device: overrides the one in its settings. ended: asked between batches; once true, the run is saved where it stands
-    and left "interrupted". Nothing here needs a supervisor or this machine's queue, so a cluster task can call it.
+    and left "interrupted". claim: held meanwhile, instead of the folder's lock. Nothing here needs a supervisor or this
+    machine's queue, so a cluster task can call it.
     Raises JobError if another process works on it, OSError if it failed and not even that could be recorded.
     """
     folder = Path(folder).absolute()
     job = Job(folder)
-    with job.claim():
+    with claim or job.claim():
         _work_on(job, device, ended)
     return job.state
 
