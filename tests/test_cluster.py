@@ -6,7 +6,6 @@ Ray listens on the loopback address alone, without dashboard and without usage r
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import assert_same, finished_run, tiny, until
+from running import assert_same, tiny, until
 
+from dynat_core.config import RunConfig
 from dynat_core.files import read_json
 from dynat_core.store.jobs import child_environment, ensure_worker, worker_alive, worker_states
+from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 
 ray = pytest.importorskip("ray")
@@ -66,6 +67,16 @@ class Dispatching:
         return output
 
 
+def alone(folder: Path, config: RunConfig) -> Run:
+    """The same run, undisturbed, without a cluster."""
+    run = RunStore(folder).create(config)
+    environment = child_environment(folder) | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "dynat_core", "job", str(run.folder)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    assert run.state == "finished", run.problem
+    return run
+
+
 def listening() -> set[str]:
     """The addresses that sockets of this machine listen on (Linux)."""
     found = set()
@@ -102,5 +113,5 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     assert len(lost.starts()) == 2 and sum(len(run.starts()) for run in runs) == 4
     for run, config in zip(runs, configs, strict=True):
         assert not (run.folder / "lease.json").exists()
-        assert_same(run, finished_run(tmp_path / f"alone-{run.config.seed}", config))
+        assert_same(run, alone(tmp_path / "alone", config))
     assert not worker_alive(store.folder)
