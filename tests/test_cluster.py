@@ -108,7 +108,8 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     lost = places[dying.node_id]
     cluster.remove_node(dying, allow_graceful=False)
     said = dispatching.said()
-    assert f"{lost.id} died" in said and said.count(f"{lost.id} handed out") == 2
+    assert f"{lost.id} died" in said, said
+    assert said.count(f"{lost.id} handed out") == 2
     assert [run.state for run in runs] == ["finished"] * 3
     assert len(lost.starts()) == 2 and sum(len(run.starts()) for run in runs) == 4
     for run, config in zip(runs, configs, strict=True):

@@ -27,8 +27,8 @@ from dynat_core.training.trainer import EpochDone, Finished, Progress, train
 
 torch.set_num_threads(1)
 BASE = {
-    "epochs": 2, "data.train_size": 101, "data.test_size": 30, "optimizer.batch": 25, "recording.probes": 2,
-    "recording.train_rows": 40, "recording.steps": 3, "strategy.steps": 3, "recording.path_steps": 2,
+    "epochs": 2, "data.train_size": 61, "data.test_size": 30, "optimizer.batch": 15, "recording.probes": 2,
+    "recording.train_rows": 20, "recording.steps": 3, "strategy.steps": 3, "recording.path_steps": 2,
 }  # fmt: skip
 
 
@@ -101,7 +101,10 @@ def assert_close(a: Path, b: Path) -> None:
     for one, two in zip(mine, other, strict=True):
         assert one.keys() == two.keys()
         for key, value in one.items():
-            assert value == pytest.approx(two[key], rel=1e-5, abs=1e-6), key
+            if value is None or two[key] is None:
+                assert value == two[key], key
+            else:
+                assert value == pytest.approx(two[key], rel=1e-5, abs=1e-6), key
     for name in ("0", "1", "2", "last"):
         one, two = (pd.read_parquet(folder / f"{name}.parquet") for folder in (a, b))
         assert list(one.columns) == list(two.columns) and len(one) == len(two)
@@ -110,10 +113,8 @@ def assert_close(a: Path, b: Path) -> None:
 
 
 CASES = {
-    "standard": {},
     "dynamic": {"strategy.name": "dynamic", "strategy.T_control": 2},
     "trades": {"strategy.name": "trades"},
-    "unsecured": {"strategy.name": "unsecured"},
     "L2": {"threat.norm": "l2", "threat.eps": 1.0},
     "a noisy walk": {"optimizer.name": "entropy-sgd", "optimizer.walk": 3, "optimizer.noise": 0.001},
 }

@@ -24,6 +24,7 @@ from dynat_core.store.runs import RunStore
 
 if TYPE_CHECKING:
     from dynat_core.store.run_writer import RunWriter
+    from dynat_core.training.group import Alone
     from dynat_core.training.trainer import EpochDone, Progress
 
 SHOW_EVERY = 0.5  # seconds between two writes of status.json
@@ -35,19 +36,33 @@ def run_job(
     device: str | None = None,
     ended: Callable[[], bool] = lambda: False,
     claim: AbstractContextManager[object] | None = None,
+    group: Alone | None = None,
 ) -> str:
     """Work on the job in `folder` until it is done, stopped or failed; return its state then.
 
     device: overrides the one in its settings. ended: asked between batches; once true, the run is saved where it stands
-    and left "interrupted". claim: held meanwhile, instead of the folder's lock. Nothing here needs a supervisor or this
+    and left "interrupted". claim: held meanwhile, instead of the folder's lock. group: the processes that share a
+    training run, of which this is the first; the others call `share_job`. Nothing here needs a supervisor or this
     machine's queue, so a cluster task can call it.
     Raises JobError if another process works on it, OSError if it failed and not even that could be recorded.
     """
     folder = Path(folder).absolute()
     job = Job(folder)
     with claim or job.claim():
-        _work_on(job, device, ended)
+        _work_on(job, device, ended, group)
     return job.state
+
+
+def share_job(folder: Path, device: str | None, group: Alone) -> None:
+    """Train the run in `folder` beside the first process of `group`, which records it; ends when that one does."""
+    from dynat_core.images import data
+    from dynat_core.training.trainer import EpochDone, Progress, train
+
+    config = RunStore(folder.parent).open(folder.name).config
+    dataset = data.load(config.data)
+    for event in train(config, device=device, state=group.told(None), dataset=dataset, group=group):
+        if isinstance(event, Progress | EpochDone) and _side_by_side(event, group) and group.agreed(False):
+            return
 
 
 def is_evaluation(folder: Path) -> bool:
@@ -81,7 +96,7 @@ def serve_job(folder: Path, device: str | None, parent: int, held: int | None = 
     return job.state
 
 
-def _work_on(job: Job, device: str | None, ended: Callable[[], bool]) -> None:
+def _work_on(job: Job, device: str | None, ended: Callable[[], bool], group: Alone | None = None) -> None:
     """Work on a claimed job; what goes wrong is recorded with one sentence."""
     if any((job.folder / name).exists() for name in ("result.json", "error.json", "stop")):
         return
@@ -97,7 +112,7 @@ def _work_on(job: Job, device: str | None, ended: Callable[[], bool]) -> None:
 
             measure_imported(run, device, ended)
         else:
-            _train(run, job, device, ended)
+            _train(run, job, device, ended, group)
     except Exception as error:
         details = traceback.format_exc()
         print(details, file=sys.stderr, flush=True)
@@ -107,25 +122,27 @@ def _work_on(job: Job, device: str | None, ended: Callable[[], bool]) -> None:
 # --------------------------------------------------------------------------------------------------------- training
 
 
-def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) -> None:
+def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], group: Alone | None) -> None:
     """Train and record until the end, or until somebody wants it to end."""
     from dynat_core.devices import choose
     from dynat_core.images import data
+    from dynat_core.training.group import Alone
     from dynat_core.training.trainer import EpochDone, Progress, train
     from dynat_core.work.provenance import start_entry
 
-    config = run.config
+    config, group = run.config, group or Alone()
     where = choose(device or config.device)
     dataset = data.load(config.data)
     _refuse_other_data(run, dataset.fingerprint)
     _as_many_threads_as_before(run)
     writer = run.writer()
     state = writer.recover()
-    writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded})
+    shared = {"workers": group.size} if group.size > 1 else {}
+    writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded, **shared})
     pace = _Pace(config.epochs)
     shown = 0.0
     saved = time.monotonic()
-    for event in train(config, device=str(where), state=state, dataset=dataset):
+    for event in train(config, device=str(where), state=group.told(state), dataset=dataset, group=group):
         now = time.monotonic()
         if isinstance(event, EpochDone):
             writer.epoch(event.record, event.tables, event.histograms, event.probes, event.weights)
@@ -144,9 +161,17 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) ->
         else:
             writer.finish(event.result, event.final_tables, event.paths)
             return
-        if job.stop_requested or ended():
+        if _side_by_side(event, group) and group.agreed(job.stop_requested or ended()):
             _leave(writer, event, config.epochs)
             return
+
+
+def _side_by_side(event: Progress | EpochDone, group: Alone) -> bool:
+    """Whether all processes of the group stand at this very place, so that they can agree to leave: between batches of
+    training and after an epoch, but not while each measures images of its own."""
+    from dynat_core.training.trainer import EpochDone
+
+    return group.size == 1 or isinstance(event, EpochDone) or event.phase == "train"
 
 
 def _leave(writer: RunWriter, event: Progress | EpochDone, epochs: int) -> None:
