@@ -221,3 +221,59 @@ def test_a_signal_ends_all_workers_and_one_that_is_killed_is_replaced(tmp_path, 
     crew.send_signal(signal.SIGTERM)
     assert crew.wait(60) == 0
     assert not jobs.worker_alive(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------- on the screens
+
+
+@pytest.mark.parametrize(
+    "busy, words",
+    [
+        ({"cpu": None}, "CPU, idle"),
+        ({"cpu": "a-run"}, "CPU, training"),
+        ({"cuda:0": "a-run/check-1"}, "GPU 0, measuring"),
+        ({"cuda:0": "a-run", "cuda:1": None}, "GPU 0 training, GPU 1 idle"),
+        ({f"cuda:{n}": "a-run" if n < 3 else None for n in range(8)}, "3 of 8 GPUs busy"),
+        ({f"cluster:{n}": "a-run" if n < 3 else None for n in range(8)}, "3 of 8 places in the cluster busy"),
+    ],
+)
+def test_the_menu_says_what_every_device_does(busy, words):
+    from ui.devices import Device, menu_words
+
+    assert menu_words([Device(name, job) for name, job in busy.items()]) == words
+
+
+def test_screens_know_the_devices_from_their_workers_and_leave_an_idle_cpu_out(tmp_path, two_gpus, monkeypatch):
+    from ui import devices
+
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
+    assert [(d.name, d.busy_with) for d in devices.devices()] == [("cuda:0", None), ("cuda:1", None)]
+    supervisor = Supervisor(tmp_path, device="cpu")
+    supervisor._show("cpu", "a-run")
+    assert [(d.words, d.doing) for d in devices.devices()][-1] == ("CPU", "training")
+    os.close(supervisor._presence)
+    monkeypatch.setenv("DYNAT_WORKERS", "elsewhere")
+    assert devices.devices() == [] and "no worker" in devices.menu_html()
+
+
+def test_the_train_screen_says_what_waits_and_when_a_new_run_would_start(tmp_path, two_gpus, monkeypatch):
+    from ui import store as kept
+    from ui.devices import Device, lines, queue_words
+
+    store = RunStore(tmp_path)
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
+    idle = [Device("cuda:0", None)]
+    kept.look_again()
+    assert queue_words(idle, "me") == "none wait; a new run would start at once"
+    for number in range(3):
+        waiting(store, f"sweep-{number}", 100 - number, "sweep")
+    with Job(store.folder / "sweep-0").claim():
+        Job(store.folder / "sweep-0").write_status({"epoch": 1, "epochs": 2, "batch": 1, "batches": 3, "eta_s": 70})
+        kept.look_again()
+        assert queue_words([Device("cuda:0", "sweep-0")], "me") == (
+            "2 wait; 1 before a new run, which would start in about 1:10"
+        )
+        said = lines([Device("cuda:0", "sweep-0"), Device("cuda:1", None), Device("cpu", "sweep-0/check-1")])
+    assert said[0].startswith("GPU 0 trains ") and said[0].endswith(": epoch 1 of 2, ETA 1:10")
+    assert said[1] == "GPU 1 is idle" and said[2].startswith("CPU measures ")
+    kept.look_again()

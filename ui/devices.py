@@ -58,7 +58,9 @@ def menu_words(found: list[Device]) -> str:
     if len(found) <= _NAMED:
         return ", ".join(f"{device.words} {device.doing}" for device in found)
     busy = sum(device.busy_with is not None for device in found)
-    kind = "GPUs" if all(device.name != "cpu" for device in found) else "devices"
+    kinds = {device.name.partition(":")[0] for device in found}
+    named = {"cuda": "GPUs", "cluster": "places in the cluster"}
+    kind = named.get(kinds.pop(), "devices") if len(kinds) == 1 else "devices"
     return f"{busy} of {len(found)} {kind} busy"
 
 

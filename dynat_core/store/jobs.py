@@ -197,7 +197,7 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 
 CLUSTER_FILE = "cluster.json"
 ANY = "any"  # instead of a device: a worker that takes whatever is free
-_started: list[subprocess.Popen[bytes]] = []
+_started: list[subprocess.Popen[Any]] = []
 
 
 def worker_folder(store: Path) -> Path:
@@ -280,7 +280,7 @@ def _without_worker(store: Path) -> list[str]:
     return [device for device in devices if not _held(worker_file(folder, device, "alive"))]
 
 
-def start_worker(store: Path, device: str, *options: str, **how: Any) -> subprocess.Popen[bytes]:
+def start_worker(store: Path, device: str, *options: str, **how: Any) -> subprocess.Popen[Any]:
     """A worker process for `device`, in a session of its own. how: its streams, as for Popen."""
     presence = open_lock(worker_file(worker_folder(store), device, "alive"))
     try:

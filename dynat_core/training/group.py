@@ -73,7 +73,7 @@ class Group(Alone):
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._plain = dist.new_group(backend="gloo")  # for what lies in ordinary memory
+        self._plain: Any = dist.new_group(backend="gloo")  # for what lies in ordinary memory
 
     def prepare(self, model: nn.Module) -> nn.Module:
         for module in list(model.modules()):

@@ -124,7 +124,7 @@ class Dispatcher:
             return 1
         from dynat_core.work.split import shares
 
-        return self.split if shares(task.folder) else 1
+        return self.split if shares(task.folder, self.split) else 1
 
     def _start(self, task: Task, width: int) -> Any:
         gpus = float(bool(self.ray.cluster_resources().get("GPU")) and task.device != "cpu")
@@ -183,7 +183,7 @@ def _ledger(ray: Any, store: Path, seconds: float) -> Any:
         def __init__(self, seconds: float) -> None:
             import ray
 
-            super().__init__(seconds, forgot=ray.get_runtime_context().was_current_actor_reconstructed)
+            super().__init__(seconds, forgot=bool(ray.get_runtime_context().was_current_actor_reconstructed))
 
     how = {"name": _name(store), "lifetime": "detached", "get_if_exists": True, "num_cpus": 0, "max_restarts": -1}
     return ray.remote(Actor).options(**how).remote(seconds)
