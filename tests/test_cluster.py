@@ -136,10 +136,10 @@ def test_two_workers_share_a_run_and_find_what_one_finds(cluster, tmp_path):
         cluster.add_node(**NODE)
     store = RunStore(tmp_path / "store")
     config = tiny(**{"strategy.name": "unsecured"})
-    shared, whole = store.create(config), store.create(tiny(**{"strategy.name": "curriculum"}))
+    shared = store.create(config)
     Dispatching(cluster, store, "--once", "--split", "2").said()
-    assert [run.state for run in (shared, whole)] == ["finished"] * 2, shared.problem
-    assert [start.get("workers") for run in (shared, whole) for start in run.starts()] == [2, None]
+    assert shared.state == "finished", shared.problem
+    assert [start["workers"] for start in shared.starts()] == [2]
     reference = alone(tmp_path / "alone", config)
     assert recorded(shared).keys() == recorded(reference).keys()
     from safetensors.torch import load_file
@@ -150,6 +150,36 @@ def test_two_workers_share_a_run_and_find_what_one_finds(cluster, tmp_path):
     ours, theirs = shared.samples(2), reference.samples(2)
     assert list(ours["index"]) == list(theirs["index"])
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes, workers, shared",
+    [
+        ({}, 3, True),
+        ({}, 33, False),  # a batch has 32 images
+        ({"data.train_size": "99"}, 3, True),
+        ({"data.train_size": "99"}, 4, False),  # the last batch has 3
+        ({"data.train_size": "97"}, 4, True),  # a last image joins its neighbours
+        ({"strategy.name": "curriculum"}, 2, False),
+        ({"strategy.name": "l2l"}, 2, False),
+        ({"strategy.name": "trades"}, 2, True),
+    ],
+)
+def test_a_run_is_shared_if_every_batch_has_an_image_for_each(tmp_path, changes, workers, shared):
+    from dynat_core.work.split import shares
+
+    assert shares(RunStore(tmp_path).create(tiny(**changes)).folder, workers) == shared
+
+
+def test_measurements_and_broken_runs_are_not_shared(tmp_path):
+    from dynat_core.store import evaluations
+    from dynat_core.store.evaluation_settings import Ladder
+    from dynat_core.work.split import shares
+
+    run = RunStore(tmp_path).create(tiny())
+    assert not shares(evaluations.create(run.folder, Ladder(n=10)).folder, 2)
+    (run.folder / "run.json").write_text("{")
+    assert not shares(run.folder, 2)
 
 
 def test_a_cluster_that_keeps_to_this_machine_listens_on_its_loopback_address_alone(cluster):

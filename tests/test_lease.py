@@ -152,6 +152,20 @@ def test_a_job_that_somebody_keeps_is_refused_in_the_end(job):
         pass
 
 
+def test_a_ledger_that_cannot_be_reached_at_first_is_asked_again(job):
+    class Late(Ledger):
+        asked = 0
+
+        def take(self, job: str, holder: str) -> bool:
+            self.asked += 1
+            if self.asked < 3:
+                raise ConnectionError
+            return super().take(job, holder)
+
+    with hold(job, Late(1.5), seconds=1.5):
+        assert job.state == "running"
+
+
 def test_a_holder_ends_itself_well_before_another_may_begin(job):
     """The network is cut: no answer comes any more."""
 

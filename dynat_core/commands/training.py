@@ -80,6 +80,8 @@ def worker(arguments: argparse.Namespace) -> int:
     if arguments.ray:
         from dynat_core.work.cluster import Dispatcher
 
+        if arguments.split < 1:
+            raise ConfigError(f"--split must be 1 or more (got {arguments.split}).")
         Dispatcher(store, arguments.ray, once=arguments.once, split=arguments.split).work()
         return 0
     if arguments.all:

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from dynat_core.attack.threat import Ball
 
@@ -157,6 +156,22 @@ class _Share(Ball):
         return Ball(self.x[keep], self.eps, self.norm, self.low, self.high)  # some images draw for themselves
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the group; every process's result rests on every process's part, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        whole = mine.clone()
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # type: ignore[override]
+        whole = grads[0].clone()
+        dist.all_reduce(whole)
+        return whole
+
+
 class _WholeBatch:
     """BatchNorm over the batch of the whole group while it trains; torch's own asks for a GPU."""
 
@@ -167,9 +182,9 @@ class _WholeBatch:
         seen = [1, -1, *[1] * (input.dim() - 2)]
         count = input.new_tensor([input.numel() / input.shape[1]])
         dist.all_reduce(count)
-        mean = all_reduce(input.sum(axes)) / count
+        mean = _Sum.apply(input.sum(axes)) / count
         centred = input - mean.view(seen)
-        var = all_reduce((centred * centred).sum(axes)) / count
+        var = _Sum.apply((centred * centred).sum(axes)) / count
         with torch.no_grad():
             norm: Any = self
             norm.num_batches_tracked.add_(1)

@@ -186,7 +186,8 @@ def _ledger(ray: Any, store: Path, seconds: float) -> Any:
             super().__init__(seconds, forgot=bool(ray.get_runtime_context().was_current_actor_reconstructed))
 
     how = {"name": _name(store), "lifetime": "detached", "get_if_exists": True, "num_cpus": 0, "max_restarts": -1}
-    return ray.remote(Actor).options(**how).remote(seconds)
+    on_head = {"resources": {"node:__internal_head__": 0.001}}  # a node whose loss is that of the cluster anyway
+    return ray.remote(Actor).options(**how, **on_head).remote(seconds)
 
 
 def _name(store: Path) -> str:

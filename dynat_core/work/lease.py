@@ -106,8 +106,9 @@ class Lease:
         until = time.monotonic() + 3 * self._seconds
         while True:
             sent = time.monotonic()
-            if self._job.state != "running" and self._book.take(str(self._job.folder), self._holder):
-                break
+            with contextlib.suppress(Exception):  # a ledger that cannot be reached is asked again
+                if self._job.state != "running" and self._book.take(str(self._job.folder), self._holder):
+                    break
             if time.monotonic() > until:
                 raise JobError(f"{self._job.folder.name} is already being worked on; wait for it, or stop it first.")
             time.sleep(self._seconds / 50)
