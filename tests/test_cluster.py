@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import assert_same, recorded, tiny, until
+from running import PATIENCE, assert_same, recorded, tiny, until
 
 from dynat_core.config import RunConfig
 from dynat_core.files import read_json
@@ -26,7 +26,7 @@ from dynat_core.store.runs import RunStore
 ray = pytest.importorskip("ray")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGER = {"epochs": "12", "data.train_size": "480", "recording.steps": "5", "strategy.T_control": "10"}
+LONGER = {"epochs": "8", "data.train_size": "320", "recording.steps": "5", "strategy.T_control": "8"}
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -64,7 +64,7 @@ class Dispatching:
 
     def said(self) -> str:
         """What it printed, once it has ended well."""
-        output = self.process.communicate(timeout=120)[0]
+        output = self.process.communicate(timeout=3 * PATIENCE)[0]
         assert self.process.returncode == 0, output
         return output
 
@@ -74,7 +74,7 @@ def alone(folder: Path, config: RunConfig) -> Run:
     run = RunStore(folder).create(config)
     environment = child_environment(folder) | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "dynat_core", "job", str(run.folder)]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
     assert run.state == "finished", run.problem
     return run
 
@@ -116,12 +116,12 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     until(lambda: trained_there(), "the node that is to die trains")
     (lost,) = trained_there()
     cluster.remove_node(dying, allow_graceful=False)
-    assert [s["device"] for s in worker_states(store.folder)] == ["cluster:0", "cluster:1"]
+    assert {s["device"].partition(":")[0] for s in worker_states(store.folder)} == {"cluster"}
     ensure_worker(store.folder)
     assert not list((store.folder / ".worker").glob("*.alive")), "no worker of this machine beside a cluster"
     said = dispatching.said()
     assert f"{lost.id} died" in said and f"{lost.id} finished on node {cluster.head_node.node_id[:8]}" in said, said
-    assert said.count(dying.node_id[:8]) == 0
+    assert f"on node {dying.node_id[:8]}" not in said, "it died before it finished anything"
     assert [run.state for run in runs] == ["finished"] * 3
     assert [len(run.starts()) for run in runs] == [1 + (run is lost) for run in runs]
     assert not [path for run in runs for path in run.folder.glob("lease.json")]
