@@ -81,7 +81,7 @@ $(INSTALLED): requirements.txt requirements-view.txt | $(BIN)/python
 	$(call pip_install,$(BIN),requirements.txt)
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-attack.txt requirements.txt requirements-view.txt | $(BIN)/python
+$(DEV): requirements-dev.txt requirements-attack.txt requirements-cluster.txt requirements.txt requirements-view.txt | $(BIN)/python
 	$(call pip_install,$(BIN),requirements-dev.txt)
 	@touch $@ $(INSTALLED)
 

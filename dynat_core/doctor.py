@@ -13,7 +13,7 @@ from typing import Any
 
 from dynat_core.config import SHAPES
 from dynat_core.errors import DynatError
-from dynat_core.store.jobs import child_environment, worker_state
+from dynat_core.store.jobs import child_environment, worker_states
 from dynat_core.store.runs import RunStore
 
 # In a process of its own: a torch that is broken, or that takes the whole process with it, is a finding.
@@ -141,9 +141,10 @@ def _store(store: RunStore) -> list[Finding]:
 
 
 def _worker(store: RunStore) -> list[Finding]:
-    state = worker_state(store.folder)
-    if state["alive"]:
-        return [Finding("good", f"worker alive, {'busy with ' + state['busy_with'] if state['busy_with'] else 'idle'}")]
+    states = worker_states(store.folder)
+    if states:
+        words = [f"{s['device']} {'busy with ' + s['busy_with'] if s['busy_with'] else 'idle'}" for s in states]
+        return [Finding("good", f"worker{'s' * (len(states) > 1)} alive, {', '.join(words)}")]
     runs, problem = _attempt(store.list)
     waiting = [] if problem else [run.id for run in runs if run.state in ("queued", "interrupted")]
     if waiting:

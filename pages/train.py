@@ -14,17 +14,19 @@ from dynat_core.presets import PRESETS, describe, preset
 from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
 from dynat_core.work.analyst import Answer
+from ui.devices import devices, lines, queue_words
 from ui.form import ConfigForm
-from ui.frame import guarded, page, screen_of, teaching, view_only
+from ui.frame import guarded, live, page, screen_of, teaching, view_only
 from ui.link import Link, carry
-from ui.live import live_strip, start, stuck_cards
+from ui.live import EVERY, MOVING, live_strip, start, stuck_cards
 from ui.paths import look_at_helper, tab
-from ui.store import analyst, store, warm_up
+from ui.store import analyst, runs, store, warm_up
 from ui.words import duration, plain
 
 SCREEN = screen_of("Train")
 FIRST = "quick"
 PRESET = f"{SCREEN}.preset"
+LAUNCHER = "tab {}"  # browser tabs take turns in the queue
 
 
 def main() -> None:
@@ -41,8 +43,10 @@ def main() -> None:
             simple_form(form)
         else:
             whole_form(form)
-    with right, st.container(border=True, key="launch"):
-        launch(form)
+    with right:
+        with st.container(border=True, key="launch"):
+            launch(form)
+        devices_and_queue()
     st.html('<h4 class="dynat-head">Under way</h4>')
     live_strip(SCREEN)
     stuck_cards(SCREEN)
@@ -170,10 +174,25 @@ def launch(form: ConfigForm) -> None:
             box.code(command(config), language="bash", wrap_lines=True)
 
 
+def devices_and_queue() -> None:
+    """What each device does, and where in the queue a new run would stand; looked at again while something moves."""
+    moving = any(run.state in MOVING for run in runs())
+
+    @live(EVERY if moving else None)
+    def look() -> None:
+        found = devices()
+        words = [*lines(found), queue_words(found, LAUNCHER.format(tab()))]
+        said = "".join(f'<p class="dynat-facts">{escape(sentence)}.</p>' for sentence in words)
+        with st.container(key="devices"):
+            st.html(f'<h4 class="dynat-head">Devices and queue</h4>{said}')
+
+    look()
+
+
 def launched(config: RunConfig) -> None:
     """Put the run into the queue and see that somebody works on it."""
     with guarded():
-        run = store().create(config)
+        run = store().create(config, launcher=LAUNCHER.format(tab()))
         st.session_state[f"{SCREEN}.begun"] = run.id
         start(run)
 

@@ -55,6 +55,11 @@ FREE = {
     "dynat_core.images.picture_folders",
     "dynat_core.check.verdict",
     "dynat_core.work.supervisor",
+    "dynat_core.work.backlog",
+    "dynat_core.work.crew",
+    "dynat_core.work.lease",
+    "dynat_core.work.cluster",
+    "dynat_core.work.split",
     "dynat_core.work.follow",
     "dynat_core.work.answer_cache",
     "dynat_core.work.beside",
@@ -70,6 +75,7 @@ LAZY = {
     "dynat_core.commands.training",
     "dynat_core.commands.measuring",
     "dynat_core.work.worker",  # the job in its child process
+    "dynat_core.work.split",  # inside a worker of the cluster
     "dynat_core.work.analyst",
     "dynat_core.work.helper",  # the analysis process
 }

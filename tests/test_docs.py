@@ -107,6 +107,8 @@ def test_a_command_in_the_guides_would_work(command):
         assert (ROOT / parts[2]).is_file()
     elif first == "docker":
         check_docker(parts[1:])
+    elif first == "ray":
+        assert parts[1] == "start" and ("--head" in parts) != any(part.startswith("--address=") for part in parts)
     elif "pytest" in parts:
         assert all((ROOT / part).exists() for part in parts if part.startswith("tests/"))
     else:
@@ -115,7 +117,8 @@ def test_a_command_in_the_guides_would_work(command):
 
 def check_docker(parts: list[str]) -> None:
     """A compose line names a service and profile that exist; a run publishes its port to this machine alone."""
-    compose = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    file = parts[parts.index("-f") + 1] if "-f" in parts else "compose.yaml"
+    compose = (ROOT / file).read_text(encoding="utf-8")
     if parts[0] == "compose":
         for place, part in enumerate(parts):
             if part == "--profile":

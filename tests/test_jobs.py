@@ -17,7 +17,7 @@ import time
 import pytest
 from running import in_child, until, write_run
 
-from dynat_core import files
+from dynat_core import files, machine
 from dynat_core.errors import JobError
 from dynat_core.files import append_line, read_json, read_lines, replace_file
 from dynat_core.store import jobs
@@ -213,7 +213,7 @@ def test_several_callers_at_once_start_one_worker(tmp_path, monkeypatch):
 
 
 def test_an_onlooker_is_not_mistaken_for_a_worker(tmp_path):
-    file = jobs.open_lock(jobs.worker_folder(tmp_path) / "alive.lock")
+    file = jobs.open_lock(jobs.worker_folder(tmp_path) / "cpu.alive")
     looking = multiprocessing.get_context("fork").Process(target=_look_briefly, args=(file,))
     looking.start()
     looking.join()
@@ -231,7 +231,7 @@ def test_a_worker_gives_up_a_job_whose_process_dies_three_times(tmp_path, monkey
 
     run = RunStore(tmp_path).open(write_run(tmp_path / "a-run").name)
 
-    def die(self, run, device, lock):
+    def die(self, run, device, held):
         (run.folder / "starts.jsonl").touch()
         return subprocess.Popen([sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)"])
 
@@ -254,7 +254,7 @@ def test_a_job_that_gets_on_between_deaths_is_not_given_up(tmp_path, monkeypatch
     run = RunStore(tmp_path).open(write_run(tmp_path / "a-run").name)
     starts = []
 
-    def die_later(self, run, device, lock):
+    def die_later(self, run, device, held):
         starts.append(device)
         (run.folder / "starts.jsonl").touch()
         append_line(run.folder / "epochs.jsonl", {"epoch": len(starts) - 1})
@@ -274,7 +274,7 @@ def test_ending_the_workers_ends_the_job_and_leaves_it_to_be_resumed(tmp_path, m
     run = RunStore(tmp_path).open(write_run(tmp_path / "a-run").name)
     children = []
 
-    def sleep(self, run, device, lock):
+    def sleep(self, run, device, held):
         (run.folder / "starts.jsonl").touch()
         children.append(subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"]))
         return children[-1]
@@ -307,13 +307,11 @@ def test_ending_the_workers_ends_the_job_and_leaves_it_to_be_resumed(tmp_path, m
     ],
 )
 def test_which_devices_a_job_may_take(monkeypatch, asked, gpus, variable, devices):
-    from dynat_core.work import supervisor
-
-    monkeypatch.setattr(supervisor, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(machine, "gpu_count", lambda: gpus)
     monkeypatch.delenv("DYNAT_DEVICE", raising=False)
     if variable:
         monkeypatch.setenv("DYNAT_DEVICE", variable)
-    assert supervisor.devices_for(asked) == devices
+    assert machine.devices_for(asked) == devices
 
 
 def test_a_new_run_is_never_left_behind_by_a_worker_that_just_ends(tmp_path, monkeypatch):

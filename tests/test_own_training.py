@@ -15,7 +15,7 @@ from dynat_core.errors import RunError
 from dynat_core.store import evaluations
 from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
-from dynat_core.work.supervisor import Supervisor
+from dynat_core.work.backlog import Backlog
 from tests.running import in_child
 from tests.zoo import digits, perceptron, shipped
 
@@ -53,7 +53,7 @@ def test_a_program_that_ends_early_leaves_an_interrupted_run_that_only_it_goes_o
     assert in_child(part) == 0
     found = RunStore(tmp_path).open("mine")
     assert found.state == "interrupted" and "log_run" in (found.problem or "")
-    assert Supervisor(tmp_path)._waiting() == []
+    assert Backlog(RunStore(tmp_path)).waiting() == []
     with pytest.raises(RunError, match="program of one's own"):
         found.resume()
     (tmp_path / "mine" / "epochs.jsonl").open("ab").write(b'{"epoch":2,"torn')

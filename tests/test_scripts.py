@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,19 @@ def test_the_named_browser_is_the_only_one_tried(monkeypatch, tmp_path, capsys):
 # -------------------------------------------------------------------------------------------------------- container
 
 
+COMPOSE = ("compose.yaml", "compose.cluster.yaml")
+SERVICE_KEYS = {  # of the Compose Specification, those in use here
+    "build", "command", "deploy", "environment", "healthcheck", "image", "ports", "profiles", "restart", "shm_size",
+    "stop_grace_period", "volumes",
+}  # fmt: skip
+
+
+def composed(path: str) -> dict[str, Any]:
+    """A compose file with its anchors put in."""
+    yaml = pytest.importorskip("yaml")
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
 def dockerfile() -> str:
     return (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
@@ -198,11 +212,41 @@ def test_what_the_container_copies_is_there():
 
 
 def test_listening_everywhere_happens_in_the_container_alone():
-    for path in ("Makefile", "compose.yaml", ".streamlit/config.toml"):
+    for path in ("Makefile", *COMPOSE, ".streamlit/config.toml"):
         assert "0.0.0.0" not in (ROOT / path).read_text(encoding="utf-8")
-    published = re.findall(r'ports: \["([^"]+)"', (ROOT / "compose.yaml").read_text(encoding="utf-8"))
-    assert published
-    assert all(port.startswith("127.0.0.1:") for port in published)
+    for path in COMPOSE:
+        published = [port for service in composed(path)["services"].values() for port in service.get("ports", ())]
+        assert published
+        assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@pytest.mark.parametrize("path", COMPOSE)
+def test_a_compose_file_says_what_compose_understands(path):
+    """No container engine is asked: keys and values are held against what the Compose Specification allows."""
+    whole = composed(path)
+    assert {key for key in whole if not key.startswith("x-")} <= {"services", "volumes"}
+    for name, service in whole["services"].items():
+        assert service.keys() <= SERVICE_KEYS, name
+        assert service["restart"] in ("no", "always", "on-failure", "unless-stopped")
+        for volume in service["volumes"]:
+            source = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", volume).split(":")[0]
+            assert source in whole["volumes"], f"{name} mounts {volume}"
+        assert (
+            ROOT / (service["build"] if isinstance(service["build"], str) else service["build"]["context"])
+        ).is_dir()
+        for device in service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", ()):
+            assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+        assert all(isinstance(value, str) for value in service.get("environment", {}).values()), "YAML made no number"
+
+
+def test_on_a_gpu_host_screens_and_worker_share_the_store_and_the_screens_never_train():
+    services = composed("compose.cluster.yaml")["services"]
+    assert services["web"]["volumes"] == services["worker"]["volumes"]
+    assert services["web"]["environment"]["DYNAT_WORKERS"] == "elsewhere" and "deploy" not in services["web"]
+    worker = services["worker"]
+    assert "ports" not in worker and worker["deploy"]["resources"]["reservations"]["devices"]
+    assert float(worker["environment"]["DYNAT_WORKER_IDLE"]) == float("inf")
+    assert worker["command"] == ["python", "-m", "dynat_core", "worker", "--all"]
 
 
 def test_the_container_is_built_without_what_git_ignores():

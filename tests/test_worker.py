@@ -22,7 +22,7 @@ from running import PATIENCE, assert_same, finished_run, in_child, recorded, tin
 from dynat_core import files
 from dynat_core.errors import JobError, RunError
 from dynat_core.files import read_json, read_lines
-from dynat_core.store.jobs import Job, child_environment, ensure_worker, worker_state
+from dynat_core.store.jobs import Job, child_environment, ensure_worker, worker_state, worker_states
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 
@@ -477,7 +477,7 @@ def test_kill_9_of_the_job_and_then_of_the_worker(tmp_path, monkeypatch):
     assert first is not None
     os.kill(first, signal.SIGKILL)
     until(lambda: len(run.starts()) == 2 and len(run.records()) >= 3, "it goes on by itself")
-    state = json.loads((store.folder / ".worker" / "state.json").read_text())
+    (state,) = worker_states(store.folder)
     assert worker_state(store.folder)["busy_with"] == run.id
     assert job_process(run) not in (None, first)
     os.kill(state["pid"], signal.SIGKILL)

@@ -11,15 +11,13 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 
 import streamlit as st
 
 from dynat_core.errors import DynatError
-from dynat_core.store.jobs import worker_state
+from ui.devices import menu_html
 from ui.link import carry, entered, remembered
-from ui.store import store
 from ui.words import plain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,11 +130,7 @@ def _entry(path: str, label: str) -> None:
 
 
 def _machine() -> str:
-    """What computes here: device and what it works on."""
+    """What computes here: the devices and what each does."""
     if view_only():
         return '<span class="dynat-state">view only</span>'
-    state = worker_state(store().folder)
-    device = str(state["device"] or "CPU").replace("cpu", "CPU").replace("cuda", "GPU")
-    busy = state["busy_with"]
-    doing = "idle" if not busy else "measuring" if "/" in busy else "training"  # run/evaluation, or a run
-    return f'<span class="dynat-state{" busy" if busy else ""}">{escape(device)}, {doing}</span>'
+    return menu_html()

@@ -78,6 +78,10 @@ class Ball:
         length = way.flatten(1).norm(dim=1).clamp(min=torch.finfo(way.dtype).tiny)
         return self.project(self.x + way * _per_sample(self.eps * radius ** (1 / size) / length, way))
 
+    def noise(self, generator: torch.Generator | None = None) -> Tensor:
+        """(n, ...) standard normal numbers, one a pixel."""
+        return torch.randn(self.x.shape, generator=generator, dtype=self.x.dtype, device=self.x.device)
+
     def steepest_step(self, grad: Tensor) -> Tensor:
         """(n, ...) the direction of unit norm that raises a linear loss fastest: sign(g), or g / ||g||_2; 0 where g is
         0."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
+from dynat_core import machine
 from dynat_core.commands.asked import assignments, find, launched, nearest
 from dynat_core.errors import ConfigError, JobError, RunError
 from dynat_core.store.jobs import stop_workers, worker_alive
@@ -23,7 +25,8 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
         changes["name"] = json.dumps(arguments.name)
     store = RunStore()
-    run = store.create(preset(arguments.preset).with_values(changes), id=arguments.id)
+    config = preset(arguments.preset).with_values(changes)
+    run = store.create(config, id=arguments.id, launcher=f"account {os.getuid()}")
     return launched(run, arguments.wait)
 
 
@@ -74,18 +77,41 @@ def worker(arguments: argparse.Namespace) -> int:
     store = RunStore().folder
     if arguments.stop:
         return _stop_workers(store)
+    if arguments.ray:
+        from dynat_core.work.cluster import Dispatcher
+
+        if arguments.split < 1:
+            raise ConfigError(f"--split must be 1 or more (got {arguments.split}).")
+        Dispatcher(store, arguments.ray, once=arguments.once, split=arguments.split).work()
+        return 0
+    if arguments.all:
+        from dynat_core.work.crew import work_on_all
+
+        return work_on_all(store, once=arguments.once)
     from dynat_core.work.supervisor import Supervisor
 
-    Supervisor(store, once=arguments.once, presence=arguments.presence).work()
+    Supervisor(store, device=arguments.device, once=arguments.once, presence=arguments.presence).work()
     return 0
 
 
 def worker_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="one worker for each device of this machine")
+    which.add_argument("--device", metavar="NAME", type=_device, help="work for this device alone: cpu, cuda:0, ...")
+    which.add_argument("--ray", metavar="ADDRESS", help="hand the jobs to the Ray cluster at host:port")
+    add("--split", metavar="N", type=int, default=1, help="with --ray: N workers share each training run")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--once", action="store_true", help="end as soon as nothing waits")
     either.add_argument("--stop", action="store_true", help="end the workers of this store; their runs can be resumed")
     add("--presence", type=int, help=argparse.SUPPRESS)
+
+
+def _device(name: str) -> str:
+    known = machine.devices()
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"there is no device {name} here; this machine has {', '.join(known)}")
+    return name
 
 
 def _stop_workers(store: Path) -> int:
@@ -110,7 +136,7 @@ def job(arguments: argparse.Namespace) -> int:
     if arguments.parent is None:
         state = run_job(folder, arguments.device)
     else:
-        state = serve_job(folder, arguments.device, arguments.parent)
+        state = serve_job(folder, arguments.device, arguments.parent, arguments.claim)
     return int(state == "failed")
 
 
@@ -119,6 +145,7 @@ def job_options(parser: argparse.ArgumentParser) -> None:
     add("folder", metavar="FOLDER")
     add("--device")
     add("--parent", type=int, help=argparse.SUPPRESS)
+    add("--claim", type=int, help=argparse.SUPPRESS)
 
 
 def presets(arguments: argparse.Namespace) -> int:

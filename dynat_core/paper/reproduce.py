@@ -63,7 +63,7 @@ def ordered(store: RunStore, asked: Sequence[Wanted], say: Say) -> list[Pair]:
     for one in asked:
         key = same_training(one.config)
         if key not in known:
-            known[key] = store.create(one.config, run_id(one.config))
+            known[key] = store.create(one.config, run_id(one.config), launcher="reproduce")
             say(f"queued: {_words(one)}")
         run = known[key]
         if run.state in ("stopped", "failed"):

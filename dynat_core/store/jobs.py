@@ -2,6 +2,7 @@
 
     run.json      what was asked (request.json for jobs of other kinds)
     lock          held with flock while a process works on the job; a lock dies with its process
+    lease.json    on a cluster instead of the lock: touched while a node works on the job (see `work.lease`)
     starts.jsonl  one line per start
     status.json   progress, for display only
     stop          an empty file: not wanted any more
@@ -25,13 +26,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dynat_core import machine
 from dynat_core.errors import JobError
 from dynat_core.files import read_json, replace_file, writing
 from dynat_core.places import ROOT
 
 STATES = ("queued", "running", "interrupted", "stopped", "failed", "finished", "broken")
 UNFINISHED = ("queued", "interrupted")  # what a worker takes
-_CLAIM_PATIENCE = 0.2  # seconds: somebody who looks at the state holds the lock, shared, for an instant
+CLAIM_PATIENCE = 0.2  # seconds: somebody who looks at the state holds the lock, shared, for an instant
 
 
 class Job:
@@ -46,7 +48,7 @@ class Job:
         folder = str(self.folder)  # joined as text: this is called for hundreds of folders at a time
         if os.path.exists(folder + "/result.json"):
             return "finished"
-        if _is_locked(folder + "/lock"):
+        if _is_locked(folder + "/lock") or _touched(f"{folder}/{LEASE_FILE}"):
             return "running"
         if os.path.exists(folder + "/error.json"):
             return "failed"
@@ -57,9 +59,19 @@ class Job:
         return "queued"
 
     @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Hold the job while it is worked on. Raises JobError if another process does or if it is read-only."""
-        with exclusive(self.folder / "lock", patience=_CLAIM_PATIENCE) as held:
+    def claim(self, held: int | None = None) -> Iterator[None]:
+        """Hold the job while it is worked on. Raises JobError if another process does or if it is read-only.
+
+        held: an open file that holds its lock already; it is closed at the end.
+        """
+        if _touched(self.folder / LEASE_FILE):
+            raise JobError(f"{self.folder.name} is being worked on by a cluster; wait for it, or stop it first.")
+        if held is not None:
+            os.set_inheritable(held, False)
+            with contextlib.closing(os.fdopen(held)):
+                yield
+            return
+        with exclusive(self.folder / "lock", patience=CLAIM_PATIENCE) as held:
             if not held:
                 raise JobError(f"{self.folder.name} is already being worked on; wait for it, or stop it first.")
             yield
@@ -105,6 +117,27 @@ class Job:
 
 
 # ------------------------------------------------------------------------------------------------------------ locks
+
+LEASE_FILE = "lease.json"
+LEASE = 30.0  # seconds that a lease lasts without renewal; DYNAT_LEASE changes it, for all nodes alike
+
+
+def lease_seconds() -> float:
+    """How long a lease lasts without renewal."""
+    return float(os.environ.get("DYNAT_LEASE") or LEASE)
+
+
+def _touched(path: Path | str) -> bool:
+    """Whether a node of a cluster touched the file within the time of a lease. Opened first, since only then a network
+    file system asks its server how old it is."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return time.time() - os.fstat(file).st_mtime < lease_seconds()
+    finally:
+        os.close(file)
 
 
 def _is_locked(path: str) -> bool:
@@ -154,13 +187,17 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 
 
 # ---------------------------------------------------------------------------------------------------------- workers
-# store/.worker/alive.lock   held shared by every living worker, so it says whether there is one
-# store/.worker/start.lock   held while a worker is started, and while one decides to end for lack of work
-# store/.worker/state.json   device and job of the worker that wrote last, for display only
+# A worker works for one device of this machine (cpu, cuda:0, ...), or, started by hand without one, for "any".
+# store/.worker/cpu.alive    held shared by every living worker of that device, so it says whether there is one
+# store/.worker/cpu.json     what that worker does, for display only
+# store/.worker/cpu.lock     held while a job runs on the device
+# store/.worker/cluster.json what the cluster does instead, rewritten while its dispatcher lives, on whatever machine
+# store/.worker/start.lock   held while workers are started, and while one decides to end for lack of work
 # store/.worker/stop         touched to end the workers; each ends when it changes after their start
 
-
-_started: list[subprocess.Popen[bytes]] = []
+CLUSTER_FILE = "cluster.json"
+ANY = "any"  # instead of a device: a worker that takes whatever is free
+_started: list[subprocess.Popen[Any]] = []
 
 
 def worker_folder(store: Path) -> Path:
@@ -171,9 +208,97 @@ def worker_folder(store: Path) -> Path:
     return folder
 
 
+def worker_file(folder: Path, device: str, ending: str) -> Path:
+    """The file of a device in the workers' folder: ending is alive, json or lock."""
+    return folder / f"{device.replace(':', '-')}.{ending}"
+
+
 def worker_alive(store: Path) -> bool:
-    """Whether a worker process lives for this store, on this machine."""
-    path = Path(store) / ".worker" / "alive.lock"
+    """Whether a worker process lives for this store on this machine, or a cluster works on it."""
+    return cluster_alive(store) or any(_held(path) for path in (Path(store) / ".worker").glob("*.alive"))
+
+
+def cluster_alive(store: Path) -> bool:
+    """Whether a cluster works on this store."""
+    return _touched(Path(store) / ".worker" / CLUSTER_FILE)
+
+
+def worker_states(store: Path | str) -> list[dict[str, Any]]:
+    """What each living worker does, by device: {"device": str, "busy_with": run id | None, "since": ISO time | None,
+    "pid": int | None}; for display."""
+    folder = Path(store) / ".worker"
+    found = []
+    for path in sorted(folder.glob("*.alive")):
+        if _held(path):
+            state = read_json(path.with_suffix(".json")) or {}
+            named = {"device": path.stem.replace("-", ":")}
+            found.append({**named, **{key: state.get(key) for key in ("busy_with", "since", "pid")}})
+            if named["device"] == ANY:
+                found[-1]["device"] = state.get("device")
+    if cluster_alive(Path(store)):
+        state = read_json(folder / CLUSTER_FILE) or {}
+        same = {key: state.get(key) for key in ("since", "pid")}
+        busy = enumerate(state.get("busy_with") or [])
+        found += [{"device": f"cluster:{n}", "busy_with": job, **same} for n, job in busy]
+    return found
+
+
+def worker_state(store: Path | str) -> dict[str, Any]:
+    """{"alive": bool, "device": str | None, "busy_with": run id | None, "since": ISO time | None} of the first worker
+    that is busy, or else of the first; for display."""
+    found = sorted(worker_states(store), key=lambda state: state["busy_with"] is None)
+    nothing = {"alive": False, "device": None, "busy_with": None, "since": None}
+    return {**nothing, "alive": True, **{k: found[0][k] for k in nothing if k != "alive"}} if found else nothing
+
+
+def ensure_worker(store: Path | str) -> None:
+    """Start `python -m dynat_core worker` for every device of this machine that has none: detached, so they outlive
+    whoever called. Does nothing where a cluster works, or where DYNAT_WORKERS=elsewhere says that others see to them.
+
+    Raises JobError where the store cannot be written.
+    """
+    store = Path(store).absolute()
+    if os.environ.get("DYNAT_WORKERS") == "elsewhere" or cluster_alive(store):
+        return
+    folder = worker_folder(store)
+    with exclusive(folder / "start.lock", patience=5):
+        for device in _without_worker(store):
+            with open(_log(folder), "ab") as log:
+                process = start_worker(store, device, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # Whoever started a worker must also take note of its end, or it stays in the process table.
+            _started[:] = [*(p for p in _started if p.poll() is None), process]
+
+
+def _without_worker(store: Path) -> list[str]:
+    """The devices that need a worker; none while the present ones are ending. start.lock must be held."""
+    folder, devices = store / ".worker", machine.devices()
+    if not worker_alive(store):
+        (folder / "stop").unlink(missing_ok=True)  # from now on one is meant for the new workers
+        return devices
+    if (folder / "stop").exists() or (len(devices) == 1 and _held(worker_file(folder, ANY, "alive"))):
+        return []
+    return [device for device in devices if not _held(worker_file(folder, device, "alive"))]
+
+
+def start_worker(store: Path, device: str, *options: str, **how: Any) -> subprocess.Popen[Any]:
+    """A worker process for `device`, in a session of its own. how: its streams, as for Popen."""
+    presence = open_lock(worker_file(worker_folder(store), device, "alive"))
+    try:
+        # Taken here and inherited, so that a worker counts as alive from its very first moment.
+        take(presence, fcntl.LOCK_SH, patience=1)
+        return subprocess.Popen(
+            [sys.executable, "-m", "dynat_core", "worker", "--device", device, "--presence", str(presence), *options],
+            start_new_session=True,
+            pass_fds=(presence,),
+            env=child_environment(store),
+            **how,
+        )
+    finally:
+        os.close(presence)
+
+
+def _held(path: Path) -> bool:
+    """Whether somebody holds the lock at `path`."""
     for _ in range(3):  # another onlooker holds the lock for an instant, so one refusal proves nothing
         try:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -186,47 +311,6 @@ def worker_alive(store: Path) -> bool:
             os.close(file)
         time.sleep(0.005)
     return True
-
-
-def worker_state(store: Path | str) -> dict[str, Any]:
-    """{"alive": bool, "device": str | None, "busy_with": run id | None, "since": ISO time | None} for display."""
-    store = Path(store)
-    nothing = {"alive": False, "device": None, "busy_with": None, "since": None}
-    if not worker_alive(store):
-        return nothing
-    found = read_json(store / ".worker" / "state.json") or {}
-    return {**nothing, "alive": True, **{key: found.get(key) for key in ("device", "busy_with", "since")}}
-
-
-def ensure_worker(store: Path | str) -> None:
-    """Start `python -m dynat_core worker` for this store if none lives: detached, so it outlives whoever called.
-
-    Raises JobError where the store cannot be written.
-    """
-    store = Path(store).absolute()
-    folder = worker_folder(store)
-    with exclusive(folder / "start.lock", patience=5):
-        if worker_alive(store):
-            return
-        presence = open_lock(folder / "alive.lock")
-        try:
-            # Taken here and inherited, so that a worker counts as alive from its very first moment.
-            take(presence, fcntl.LOCK_SH, patience=1)
-            (folder / "stop").unlink(missing_ok=True)  # from now on one is meant for the new worker
-            with open(_log(folder), "ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "dynat_core", "worker", "--presence", str(presence)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=(presence,),
-                    env=child_environment(store),
-                )
-            # Whoever started a worker must also take note of its end, or it stays in the process table.
-            _started[:] = [*(p for p in _started if p.poll() is None), process]
-        finally:
-            os.close(presence)
 
 
 def stop_workers(store: Path | str) -> None:

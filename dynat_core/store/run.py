@@ -60,6 +60,7 @@ class Run:
         self._config: RunConfig | None = None
         self._broken = broken
         self.kind = "training"  # or "imported" or "external", see RunStore.create
+        self.launcher = ""  # whose turns in the queue it takes; empty: nobody in particular
         self.created = _changed(folder)
         if broken:
             return
@@ -68,6 +69,7 @@ class Run:
             self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
             self._config = RunConfig.build(request["config"])
             self.kind = str(request.get("kind") or "training")
+            self.launcher = str(request.get("launcher") or "")[:80]
         except (RunError, ConfigError) as error:
             known = isinstance(error, RunError)
             self._broken = str(error) if known else f"The settings of {self.id} are not valid: {error}"
@@ -145,11 +147,10 @@ class Run:
         """How many runs come first (0: next); None if it does not wait."""
         if self.state not in UNFINISHED or self.kind == "external":
             return None
+        from dynat_core.store.queue import before
         from dynat_core.store.runs import RunStore
 
-        runs = [run for run in RunStore(self.folder.parent).list() if run.id != self.id and run.kind != "external"]
-        mine = (self.created, self.id)
-        return sum(run.running or (run.state in UNFINISHED and (run.created, run.id) < mine) for run in runs)
+        return before(self, RunStore(self.folder.parent).list())
 
     def label(self) -> dict[str, Any]:
         """What a person wrote about it: title, tags, note, archived; {} when nothing."""

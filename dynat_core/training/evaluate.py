@@ -6,7 +6,7 @@ Everything here runs in float32 on the unfolded model in eval mode.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 import numpy as np
@@ -93,13 +93,24 @@ def table(split_name: str, columns: dict[str, Tensor]) -> pd.DataFrame:
 
 
 def robustness(
-    model: nn.Module, split: Split, split_name: str, threat: Threat, *, steps: int, alpha: float, seed: int
+    model: nn.Module,
+    split: Split,
+    split_name: str,
+    threat: Threat,
+    *,
+    steps: int,
+    alpha: float,
+    seed: int,
+    numbers: Collection[int] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """PGD from one random start on every image of `split`: rows, batch by batch, with `clean_correct`.
 
-    alpha: pixels. The random starts depend on seed and split name alone, so every epoch is measured from the same ones.
+    alpha: pixels. numbers: of the batches that are wanted; all if None. The random starts depend on seed and split name
+    alone, so every epoch is measured from the same ones.
     """
     for number, some in enumerate(batches(len(split))):
+        if numbers is not None and number not in numbers:
+            continue
         x, y = split.pixels(some), split.labels[some]
         ball = ball_of(threat, x)
         randomness = generator_for(x.device, seed, "test attack", split_name, number)

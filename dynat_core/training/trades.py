@@ -59,8 +59,7 @@ class Trades(Strategy[config.Trades]):
         ball, model = moment.ball(x), moment.frozen
         with in_eval_mode(model), torch.no_grad():
             clean = model(x)
-            noise = torch.randn(x.shape, generator=moment.generator, dtype=x.dtype, device=x.device)
-            start = x + NOISE * noise  # not cut: the first step projects
+            start = x + NOISE * ball.noise(moment.generator)  # not cut: the first step projects
             attacked = ascend(
                 model, ball, y, start, steps=self.settings.steps, alpha=self.alpha, loss=divergence_from(clean),
                 final=False,

@@ -23,7 +23,8 @@ from dynat_core.networks import models
 from dynat_core.recorded.records import Histograms, Record, mean, summarise
 from dynat_core.recorded.trajectories import Trajectories
 from dynat_core.training import optimizers, strategies
-from dynat_core.training.evaluate import ball_of, generator_for, measures, paths, robustness, table
+from dynat_core.training.evaluate import ball_of, batches, generator_for, measures, paths, robustness, table
+from dynat_core.training.group import Alone
 from dynat_core.training.strategy import Moment
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
@@ -65,14 +66,20 @@ class Finished:
 
 
 def train(
-    config: RunConfig, *, device: str | None = None, state: State | None = None, dataset: data.DataSet | None = None
+    config: RunConfig,
+    *,
+    device: str | None = None,
+    state: State | None = None,
+    dataset: data.DataSet | None = None,
+    group: Alone | None = None,
 ) -> Iterator[Progress | EpochDone | Finished]:
     """Train as `config` says, from the start or on from `state`.
 
-    device: overrides config.device. dataset: that of `config.data`, for a caller who has it already.
+    device: overrides config.device. dataset: that of `config.data`, for a caller who has it already. group: the
+    processes that share each batch; all of them call this, with the same arguments, and see the same epochs.
     Raises DataError or DeviceError before the first event.
     """
-    run = _Run(config, choose(device or config.device), dataset or data.load(config.data))
+    run = _Run(config, choose(device or config.device), dataset or data.load(config.data), group or Alone())
     if state is not None:
         run.load(*state)
     if run.epoch < 0:
@@ -91,14 +98,15 @@ class _Run:
     """A training run in memory: `epoch` epochs are closed (-1: not even the untrained network's), `batch` batches of
     the next one are done, and `seen` holds what they showed."""
 
-    def __init__(self, config: RunConfig, device: torch.device, dataset: data.DataSet) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: RunConfig, device: torch.device, dataset: data.DataSet, group: Alone) -> None:
+        self.config, self.device, self.group = config, device, group
         torch.backends.cudnn.deterministic = config.precision == "exact"
         torch.backends.cudnn.benchmark = config.precision == "fast"
         self.data = dataset.to(device)
-        self.model = models.initialise(config.model, config.shape[0], config.seed).to(
+        self.model = group.prepare(models.initialise(config.model, config.shape[0], config.seed)).to(
             device, memory_format=torch.channels_last
         )  # type: ignore[call-overload]
+        self.trained = group.trained(self.model)
         self.frozen = Frozen(self.model, config.precision)
         self.strategy = strategies.build(config.strategy, config.threat.eps, config.seed, device)
         self.optimizer = optimizers.build(config.optimizer, self.model)
@@ -141,14 +149,16 @@ class _Run:
         x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
         if data.augments(config.data):
             x = data.augment(x, randomness)
+        own = self.group.share(len(chosen))
         self.frozen.refresh()
         self.model.train()
         with shortened(config.precision == "fast"):
-            loss, attacked = self.strategy.loss(self.model, x, y, self._moment(t, randomness, chosen))
+            loss, attacked = self.strategy.loss(self.trained, x[own], y[own], self._moment(t, randomness, chosen))
             self.model.zero_grad(set_to_none=True)
-            loss.backward()
+            self.group.weighed(loss, len(chosen)).backward()
         self.optimizer.step(config.optimizer.rate(t, t * self.batches + self.batch), randomness)
-        self._see(chosen, x, y, attacked, torch.nonzero(self.rows_known[positions]).flatten().to(self.device))
+        rows = torch.nonzero(self.rows_known[positions[own]]).flatten().to(self.device)
+        self._see(chosen, x[own], y[own], attacked, rows)
         self.batch += 1
         self.seconds["train"] += time.perf_counter() - began
 
@@ -156,20 +166,21 @@ class _Run:
         return Moment(
             t=t,
             frozen=self.frozen,
-            ball=lambda x: ball_of(self.config.threat, x),
+            ball=self.group.ball(lambda x: ball_of(self.config.threat, x), len(chosen)),
             generator=randomness,
-            measured=self.measured[chosen],
+            measured=self.measured[chosen[self.group.share(len(chosen))]],
         )
 
     def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked, rows: Tensor) -> None:
-        """Note the columns of these training images, as the training loop saw them. rows: places in the batch of those
-        that have a row of their own."""
+        """Note the columns of these training images, as the training loop saw them; x, y and attacked are of this
+        process's share. rows: places in the share of the images that have a row of their own."""
         with torch.no_grad():
             found = measures(ball_of(self.config.threat, x), attacked, y) | dict(attacked.more)
-            for name, values in found.items():
-                self.seen[name][chosen] = values.to(self.seen[name].dtype)
+            found["clean_correct"] = torch.zeros_like(y, dtype=torch.bool)
             if len(rows):
-                self.seen["clean_correct"][chosen[rows]] = self.frozen(x[rows]).argmax(1) == y[rows]
+                found["clean_correct"][rows] = self.frozen(x[rows]).argmax(1) == y[rows]
+            for name, values in self.group.joined(found, len(chosen)).items():
+                self.seen[name][chosen] = values.to(self.seen[name].dtype)
 
     # -- one epoch
 
@@ -180,8 +191,10 @@ class _Run:
         for number, chosen in enumerate(positions.split(self.config.optimizer.batch)):
             x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
             randomness = generator_for(self.device, self.config.seed, "untrained", number)
+            own = self.group.share(len(chosen))
+            x, y = x[own], y[own]
             attacked = self.strategy.attack(x, y, self._moment(0, randomness, chosen))
-            self._see(chosen, x, y, attacked, torch.arange(len(chosen), device=self.device))
+            self._see(chosen, x, y, attacked, torch.arange(len(x), device=self.device))
             yield self.progress("evaluate")
 
     def close_epoch(self) -> Generator[Progress | EpochDone, None, None]:
@@ -219,8 +232,9 @@ class _Run:
 
     def _robustness(self, split: data.Split, name: str) -> Generator[Progress, None, pd.DataFrame]:
         """Rows of the recorded attack, on the network itself in float32."""
-        parts = []
         recording = self.config.recording
+        numbers = [number for number, _ in self.group.dealt(batches(len(split)))]
+        done: dict[int, pd.DataFrame] = {}
         for part in robustness(
             self.model,
             split,
@@ -229,10 +243,11 @@ class _Run:
             steps=recording.steps,
             alpha=self.config.recording_alpha,
             seed=self.config.seed,
+            numbers=numbers,
         ):
-            parts.append(part)
+            done[numbers[len(done)]] = part
             yield self.progress("evaluate")
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(self.group.collected(done), ignore_index=True)
 
     def _probes(self) -> Trajectories | None:
         return self._paths(self.probe_images) if len(self.probe_images) else None

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,24 +26,45 @@ from dynat_core.work.beside import Beside
 
 if TYPE_CHECKING:
     from dynat_core.store.run_writer import RunWriter
+    from dynat_core.training.group import Alone
     from dynat_core.training.trainer import EpochDone, Progress, State
 
 SHOW_EVERY = 0.5  # seconds between two writes of status.json
 SAVE_EVERY = 120.0  # seconds of a long epoch after which it can be resumed in its middle
 
 
-def run_job(folder: Path | str, device: str | None = None, ended: Callable[[], bool] = lambda: False) -> str:
+def run_job(
+    folder: Path | str,
+    device: str | None = None,
+    ended: Callable[[], bool] = lambda: False,
+    claim: AbstractContextManager[object] | None = None,
+    group: Alone | None = None,
+) -> str:
     """Work on the job in `folder` until it is done, stopped or failed; return its state then.
 
     device: overrides the one in its settings. ended: asked between batches; once true, the run is saved where it stands
-    and left "interrupted". Nothing here needs a supervisor or this machine's queue, so a cluster task can call it.
+    and left "interrupted". claim: held meanwhile, instead of the folder's lock. group: the processes that share a
+    training run, of which this is the first; the others call `share_job`. Nothing here needs a supervisor or this
+    machine's queue, so a cluster task can call it.
     Raises JobError if another process works on it, OSError if it failed and not even that could be recorded.
     """
     folder = Path(folder).absolute()
     job = Job(folder)
-    with job.claim():
-        _work_on(job, device, ended)
+    with claim or job.claim():
+        _work_on(job, device, ended, group)
     return job.state
+
+
+def share_job(folder: Path, device: str | None, group: Alone) -> None:
+    """Train the run in `folder` beside the first process of `group`, which records it; ends when that one does."""
+    from dynat_core.images import data
+    from dynat_core.training.trainer import EpochDone, Progress, train
+
+    config = RunStore(folder.parent).open(folder.name).config
+    dataset = data.load(config.data)
+    for event in train(config, device=device, state=group.told(None), dataset=dataset, group=group):
+        if isinstance(event, Progress | EpochDone) and _side_by_side(event, group) and group.agreed(False):
+            return
 
 
 def is_evaluation(folder: Path) -> bool:
@@ -50,8 +72,11 @@ def is_evaluation(folder: Path) -> bool:
     return folder.parent.name == evaluations.FOLDER and (folder / "request.json").exists()
 
 
-def serve_job(folder: Path, device: str | None, parent: int) -> str:
-    """`run_job` as the child of the supervisor with process id `parent`: ends with it, and at SIGTERM."""
+def serve_job(folder: Path, device: str | None, parent: int, held: int | None = None) -> str:
+    """`run_job` as the child of the supervisor with process id `parent`: ends with it, and at SIGTERM.
+
+    held: the open file with which the supervisor took the job's lock.
+    """
     job = Job(folder)
     asked = False
 
@@ -64,7 +89,7 @@ def serve_job(folder: Path, device: str | None, parent: int) -> str:
 
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG: told when the supervisor is gone
-    with job.claim():
+    with job.claim(held):
         if not ended():
             with contextlib.suppress(Exception):  # what is wrong with it is told when it is imported again
                 import dynat_core.training.trainer  # noqa: F401 - takes seconds, and so long SIGTERM just ends us: nothing is begun
@@ -73,7 +98,7 @@ def serve_job(folder: Path, device: str | None, parent: int) -> str:
     return job.state
 
 
-def _work_on(job: Job, device: str | None, ended: Callable[[], bool]) -> None:
+def _work_on(job: Job, device: str | None, ended: Callable[[], bool], group: Alone | None = None) -> None:
     """Work on a claimed job; what goes wrong is recorded with one sentence."""
     if any((job.folder / name).exists() for name in ("result.json", "error.json", "stop")):
         return
@@ -89,7 +114,7 @@ def _work_on(job: Job, device: str | None, ended: Callable[[], bool]) -> None:
 
             measure_imported(run, device, ended)
         else:
-            _train(run, job, device, ended)
+            _train(run, job, device, ended, group)
     except Exception as error:
         details = traceback.format_exc()
         print(details, file=sys.stderr, flush=True)
@@ -99,26 +124,28 @@ def _work_on(job: Job, device: str | None, ended: Callable[[], bool]) -> None:
 # --------------------------------------------------------------------------------------------------------- training
 
 
-def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) -> None:
+def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], group: Alone | None) -> None:
     """Train and record until the end, or until somebody wants it to end."""
     from dynat_core.devices import choose
     from dynat_core.images import data
+    from dynat_core.training.group import Alone
     from dynat_core.training.trainer import EpochDone, Progress, train
     from dynat_core.work.provenance import start_entry
 
-    config = run.config
+    config, group = run.config, group or Alone()
     where = choose(device or config.device)
     dataset = data.load(config.data)
     _refuse_other_data(run, dataset.fingerprint)
     _as_many_threads_as_before(run)
     writer = run.writer()
     state = writer.recover()
-    writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded})
+    shared = {"workers": group.size} if group.size > 1 else {}
+    writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded, **shared})
     pace, recorded = _Pace(config.epochs), writer.recorded
     shown = 0.0
     saved = time.monotonic()
     with Beside() as beside:  # most of writing is waiting for the disk, and training need not
-        for event in train(config, device=str(where), state=state, dataset=dataset):
+        for event in train(config, device=str(where), state=group.told(state), dataset=dataset, group=group):
             now = time.monotonic()
             if isinstance(event, EpochDone):
                 beside.do(partial(_record, writer, event, event.state(), config.epochs))
@@ -136,7 +163,7 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool]) ->
                 beside.settle()
                 writer.finish(event.result, event.final_tables, event.paths)
                 return
-            if job.stop_requested or ended():
+            if _side_by_side(event, group) and group.agreed(job.stop_requested or ended()):
                 beside.settle()
                 _leave(writer, event, config.epochs)
                 return
@@ -147,6 +174,14 @@ def _record(writer: RunWriter, event: EpochDone, state: State, epochs: int) -> N
     writer.epoch(event.record, event.tables, event.histograms, event.probes, event.weights)
     writer.resume(*state)
     print(_line(event, epochs), flush=True)
+
+
+def _side_by_side(event: Progress | EpochDone, group: Alone) -> bool:
+    """Whether all processes of the group stand at this very place, so that they can agree to leave: between batches of
+    training and after an epoch, but not while each measures images of its own."""
+    from dynat_core.training.trainer import EpochDone
+
+    return group.size == 1 or isinstance(event, EpochDone) or event.phase == "train"
 
 
 def _leave(writer: RunWriter, event: Progress | EpochDone, epochs: int) -> None:
