@@ -14,10 +14,12 @@ from dynat_core.presets import PRESETS, describe, preset
 from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
 from dynat_core.work.analyst import Answer
+from ui import actions
+from ui.access import may_edit, why_not
 from ui.form import ConfigForm
 from ui.frame import guarded, page, screen_of, teaching, view_only
 from ui.link import Link, carry
-from ui.live import live_strip, start, stuck_cards
+from ui.live import live_strip, stuck_cards
 from ui.paths import look_at_helper, tab
 from ui.store import analyst, store, warm_up
 from ui.words import duration, plain
@@ -160,7 +162,7 @@ def launch(form: ConfigForm) -> None:
         st.text(config.summary())
         estimate(form, config)
     hint = "Needs torch." if view_only() else None
-    ready = config is not None and not view_only()
+    ready = config is not None and not view_only() and may_edit()
     st.button(
         "Start the run",
         type="primary",
@@ -168,7 +170,7 @@ def launch(form: ConfigForm) -> None:
         disabled=not ready,
         on_click=launched,
         args=(config,),
-        help=hint,
+        help=why_not(hint),
     )
     begun = st.session_state.get(f"{SCREEN}.begun")
     if begun:
@@ -184,9 +186,7 @@ def launch(form: ConfigForm) -> None:
 def launched(config: RunConfig) -> None:
     """Put the run into the queue and see that somebody works on it."""
     with guarded():
-        run = store().create(config)
-        st.session_state[f"{SCREEN}.begun"] = run.id
-        start(run)
+        st.session_state[f"{SCREEN}.begun"] = actions.launch(config).id
 
 
 def estimate(form: ConfigForm, config: RunConfig) -> None:

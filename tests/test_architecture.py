@@ -36,6 +36,7 @@ FLOORS: dict[str, set[str]] = {
     "commands": {"config", "images", "networks", "store", "work", "reports", "paper"},
 }
 GROUND = {  # module of the ground floor -> the packages it may import
+    "access": set(),
     "comparison": {"config"},
     "doctor": {"config", "store"},
     "presets": {"config"},

@@ -18,6 +18,7 @@ import streamlit as st
 
 from dynat_core.errors import DynatError
 from dynat_core.store.jobs import worker_state
+from ui.access import account, door, refuse_unknown, warn_if_exposed
 from ui.link import carry, entered, remembered
 from ui.store import store
 from ui.words import plain
@@ -55,9 +56,15 @@ def page(title: str, question: str) -> Iterator[None]:
     st.html(ROOT / "ui" / "theme.css")
     if teaching():
         st.html(ROOT / "ui" / "teach.css")
+    try:
+        door()
+    except DynatError as error:  # who may do what is not known: nobody may do anything
+        st.error(plain(error))
+        st.stop()
     entered(screen_of(title))
     with guarded():
         _menu()
+        warn_if_exposed()
         st.html(f'<p class="dynat-question">{question}</p>')
     with guarded():  # of its own: a menu that fails leaves a screen
         yield
@@ -84,6 +91,7 @@ def live(every: float | None) -> Callable[[Callable[[], None]], Callable[[], Non
         @functools.wraps(body)
         def run() -> None:
             with guarded():
+                refuse_unknown()
                 body()
 
         return run
@@ -124,6 +132,7 @@ def _menu() -> None:
                     _entry(path, label)
         st.space("stretch")
         st.html(_machine(), width="content")
+        account()
 
 
 def _entry(path: str, label: str) -> None:

@@ -52,6 +52,7 @@ class Evaluation:
         try:
             self.settings: Any = build(request["settings"])
             self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
+            self.by = str(request.get("by") or "")
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"The evaluation {self.name} of {self.run_id} is damaged; delete its folder.") from error
 
@@ -148,12 +149,16 @@ def open_evaluation(run_folder: Path, name: str) -> Evaluation:
     return Evaluation(folder)
 
 
-def create(run_folder: Path, settings: Measured, name: str | None = None) -> Evaluation:
-    """Ask for a measurement: the folder appears whole or not at all. Raises JobError where it cannot be written."""
+def create(run_folder: Path, settings: Measured, name: str | None = None, by: str = "") -> Evaluation:
+    """Ask for a measurement: the folder appears whole or not at all. by: who asks, where people sign in.
+
+    Raises JobError where it cannot be written.
+    """
     created = datetime.now(UTC)
     request = {
         "format": FORMAT,
         "created": created.isoformat(timespec="microseconds"),
+        **({"by": by} if by else {}),
         "settings": settings.model_dump(mode="json"),
     }
     kind = request["settings"]["kind"]

@@ -60,6 +60,7 @@ class Run:
         self._config: RunConfig | None = None
         self._broken = broken
         self.kind = "training"  # or "imported" or "external", see RunStore.create
+        self.by = ""  # who asked for it, where people sign in
         self.created = _changed(folder)
         if broken:
             return
@@ -68,6 +69,7 @@ class Run:
             self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
             self._config = RunConfig.build(request["config"])
             self.kind = str(request.get("kind") or "training")
+            self.by = str(request.get("by") or "")
         except (RunError, ConfigError) as error:
             known = isinstance(error, RunError)
             self._broken = str(error) if known else f"The settings of {self.id} are not valid: {error}"

@@ -52,11 +52,13 @@ class RunStore:
         *,
         kind: str = "training",
         files: Mapping[str, bytes] | None = None,
+        by: str = "",
     ) -> Run:
         """Put a new run into the queue: the folder appears whole or not at all.
 
         kind: "training"; "imported", a network from a file, which is measured once; "external", recorded by a program
         of one's own and never queued. files: what the folder holds from the start, path below it -> content.
+        by: who asked for it, where people sign in.
         Raises RunError if `id` is taken or no name for a folder, or if settings of this kind cannot be trained;
         JobError where the store cannot be written.
         """
@@ -70,7 +72,7 @@ class RunStore:
             while True:
                 what = config.strategy.name if kind == "training" else kind
                 name = id or f"{created:%Y-%m-%d}-{what}-{config.data.name}-{secrets.token_hex(2)}"
-                if self._appear(name, _request(name, kind, config, created), files or {}):
+                if self._appear(name, _request(name, kind, config, created, by), files or {}):
                     return Run(self.folder / name)
                 if id is not None:
                     raise RunError(f"There already is a run called {id}; choose another name, or delete that one.")
@@ -104,13 +106,14 @@ class RunStore:
             raise RunError(f"The run store {self.folder} {reason}; name another in DYNAT_STORE.") from error
 
 
-def _request(id: str, kind: str, config: RunConfig, created: datetime) -> bytes:
+def _request(id: str, kind: str, config: RunConfig, created: datetime, by: str) -> bytes:
     """What run.json holds."""
     request = {
         "format": FORMAT,
         "id": id,
         "created": created.isoformat(timespec="microseconds"),
         "kind": kind,
+        **({"by": by} if by else {}),
         "config": config.model_dump(mode="json"),
     }
     return json.dumps(request, indent=1, allow_nan=False).encode()
