@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from dynat_core.errors import JobError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_READ = 1 << 28  # bytes of a file that is read whole
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -98,10 +100,23 @@ def jsonable(value: Any) -> Any:
     return [jsonable(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
+def read_file(path: Path) -> bytes:
+    """The content of a plain file. Raises OSError: for a link, which may lead anywhere, for a pipe, which may never
+    end, and for what is larger than any file that is read whole, too."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(file, "rb") as opened:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(path))
+        if found.st_size > MOST_READ:
+            raise OSError(errno.EFBIG, "is too large", str(path))
+        return opened.read()
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None when the file is missing, unreadable or holds anything else."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -110,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a file of JSON lines up to the first torn or damaged line; empty when there is no file."""
     try:
-        return parse_lines(path.read_bytes())[0]
+        return parse_lines(read_file(path))[0]
     except OSError:
         return []
 

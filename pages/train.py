@@ -20,8 +20,8 @@ from ui.form import ConfigForm
 from ui.frame import guarded, page, screen_of, teaching, view_only
 from ui.link import Link, carry
 from ui.live import live_strip, stuck_cards
-from ui.paths import look_at_helper, tab
-from ui.store import analyst, store, warm_up
+from ui.paths import helper, look_at_helper, tab
+from ui.store import store, warm_up
 from ui.words import duration, plain
 
 SCREEN = screen_of("Train")
@@ -217,8 +217,7 @@ def estimate(form: ConfigForm, config: RunConfig) -> None:
 
 def measured(question: dict[str, Any]) -> Answer:
     """A short probe in the analysis helper."""
-    helper = analyst(str(store().folder))
-    looks = {"probe": lambda: helper.ask("probe", question, view=f"probe/{tab()}")}
+    looks = {"probe": lambda: helper().ask("probe", question, view=f"probe/{tab()}")}
     return look_at_helper(looks, "training a few batches to see", "estimate")["probe"]
 
 

@@ -40,6 +40,7 @@ GROUND = {  # module of the ground floor -> the packages it may import
     "comparison": {"config"},
     "doctor": {"config", "store"},
     "presets": {"config"},
+    "terminal": set(),
     "__main__": {"commands"},
     "__init__": set(),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -18,6 +19,7 @@ import streamlit as st
 
 from dynat_core.errors import DynatError
 from dynat_core.store.jobs import worker_state
+from dynat_core.terminal import clean
 from ui.access import account, door, refuse_unknown, warn_if_exposed
 from ui.link import carry, entered, remembered
 from ui.store import store
@@ -78,7 +80,7 @@ def guarded() -> Iterator[None]:
     except DynatError as error:
         st.error(plain(error))
     except Exception as error:
-        _log.exception("a screen failed")
+        _log.error("a screen failed\n%s", clean(traceback.format_exc()))
         what = f"This screen met an error of its own ({type(error).__name__})"
         st.error(f"{what}; reload it, and if it stays, see the terminal.")
 

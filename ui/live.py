@@ -14,7 +14,7 @@ from ui.cards import state_badge, swatch
 from ui.frame import guarded, live, view_only
 from ui.link import carry
 from ui.store import look_again, runs, state_of, store
-from ui.words import progress, waiting
+from ui.words import plain, progress, waiting
 
 MOVING = ("running", "queued")
 STUCK = ("interrupted", "stopped", "failed")
@@ -55,7 +55,7 @@ def moving_line(screen: str, run: Run, running: Run | None = None) -> None:
             done, words = progress(run.status(), run.config.epochs)
             if run.stopping:
                 words = "stopping at the next batch, with a checkpoint"
-            st.progress(done, text=words)
+            st.progress(done, text=plain(words))
         else:
             nobody = not worker_alive(store().folder)
             words = "no worker is there to take it" if nobody else waiting(run, running)

@@ -42,6 +42,9 @@ class History:
         return list(dict.fromkeys(key for record in self.records for key in record))
 
 
+_MOST = 1 << 30  # bytes
+
+
 class _Lines:
     """The whole lines of a growing file; after the first read only what was added is read and parsed."""
 
@@ -59,6 +62,8 @@ class _Lines:
                 grown = self._grew(file, (stat.st_dev, stat.st_ino), stat.st_size)
                 if not grown:
                     self.records, self._used = [], 0
+                if stat.st_size > _MOST:
+                    raise OSError("too large to be a history")
                 self._identity = (stat.st_dev, stat.st_ino)
                 file.seek(self._used)
                 new = file.read()

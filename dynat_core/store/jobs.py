@@ -125,6 +125,8 @@ def _is_locked(path: str) -> bool:
 def open_lock(path: Path) -> int:
     """A file descriptor to hold a lock with; whoever closes it lets go. Raises JobError where it cannot be written."""
     with writing(path.parent):
+        if path.is_symlink():
+            raise JobError(f"{path} is a link and is not followed; remove it.")
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
 
 

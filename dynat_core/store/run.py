@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynat_core.config import RunConfig
 from dynat_core.errors import ConfigError, RunError
-from dynat_core.files import parse_lines, read_json, read_lines, replace_file, writing
+from dynat_core.files import parse_lines, read_file, read_json, read_lines, replace_file, writing
 from dynat_core.recorded import tables
 from dynat_core.recorded.trajectories import Trajectories, Trajectory
 from dynat_core.store import history
@@ -63,6 +63,10 @@ class Run:
         self.by = ""  # who asked for it, where people sign in
         self.created = _changed(folder)
         if broken:
+            return
+        if odd := odd_entry(folder):
+            why = "is a link or no plain file and is not followed; put a file in its place"
+            self._broken = f"{shown(odd)} in {self.id} {why}."
             return
         try:
             request = _read_request(folder)
@@ -301,7 +305,7 @@ class Run:
     def weights(self, epoch: int | str) -> Path:
         """The weights file of an epoch, "best" or "last". Raises RunError if it was not kept."""
         path = part(self.folder, "weights", self.epoch_of(epoch))
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             kept = ", ".join(str(e) for e in self.kept_epochs()) or "none"
             raise RunError(f"{self.id} did not keep the weights of epoch {epoch}; kept: {kept}.")
         return path
@@ -324,7 +328,7 @@ class Run:
     @contextmanager
     def _reading(self, path: Path, what: str) -> Iterator[None]:
         """Whatever goes wrong while a recorded file is read becomes one sentence."""
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             raise RunError(f"{self.id} has no {what}.")
         try:
             yield
@@ -336,10 +340,22 @@ class Run:
             raise RunError(f"{self.id}: the {what} is damaged ({path.name} cannot be read).") from error
 
 
+def odd_entry(folder: Path) -> str | None:
+    """The name of something in a run's or an evaluation's folder that is neither a file nor a folder of its own.
+
+    A folder that came from elsewhere may hold links: what they lead to would be shown, and written to.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False) and not entry.is_dir(follow_symlinks=False):
+                return entry.name
+    return None
+
+
 def _read_request(folder: Path) -> dict[str, Any]:
     """The content of run.json. Raises RunError with one sentence."""
     try:
-        request = json.loads((folder / "run.json").read_bytes())
+        request = json.loads(read_file(folder / "run.json"))
     except FileNotFoundError as error:
         raise RunError(f"{folder.name} has no run.json; put the file back or delete the folder.") from error
     except OSError as error:
