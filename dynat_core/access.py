@@ -131,7 +131,8 @@ def exposed(address: str | None, access: Access) -> bool:
 
 def exposure_words(address: str | None) -> str:
     """What to say where that is so."""
-    where = "all addresses" if address in (None, "", "0.0.0.0", "::") else address
+    everywhere = (None, "", "0.0.0.0", "::")  # noqa: S104 (what is warned of)
+    where = "all addresses" if address in everywhere else address
     return (
         f"Anybody who can reach {where} of this machine can start, stop and delete runs here: nobody has to sign in. "
         "Listen on localhost, or set up sign-in (docs/sign-in.md)."
