@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,7 @@ class Forged:
         self._origin, self._host = origin or address, host
         self._elements: dict[tuple[int, ...], Any] = {}
         self._states: dict[str, WidgetState] = {}
-        self._page = self._hash = ""
+        self._page = ""
 
     def __enter__(self) -> Forged:
         kept = dict(part.split("=", 1) for part in self._cookies.split("; ") if part)
@@ -30,18 +31,20 @@ class Forged:
         headers = {"Cookie": self._cookies} if self._cookies else {}
         if self._host:
             headers["Host"] = self._host
-        self._socket = connect(
+        self._held = ExitStack()
+        line = connect(
             f"{self._address.replace('http', 'ws')}/_stcore/stream", origin=self._origin, max_size=None,
             subprotocols=["streamlit", token] if token else ["streamlit"], additional_headers=headers,
         )  # fmt: skip
+        self._socket = self._held.enter_context(line)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
+        self._held.close()
 
     def open(self, page: str, query: str = "") -> None:
         """Run a page, as after a click on the menu."""
-        self._page, self._hash, self._states = page, "", {}
+        self._page, self._states = page, {}
         self._elements = {}
         self._run(query)
 
@@ -81,7 +84,7 @@ class Forged:
     def _run(self, query: str = "", pressed: WidgetState | None = None) -> None:
         message = BackMsg()
         asked = message.rerun_script
-        asked.query_string, asked.page_name, asked.page_script_hash = query, self._page, self._hash
+        asked.query_string, asked.page_name = query, self._page
         asked.widget_states.widgets.extend([*self._states.values(), *([pressed] if pressed else [])])
         self._socket.send(message.SerializeToString())
         fresh: dict[tuple[int, ...], Any] = {}
@@ -90,7 +93,7 @@ class Forged:
             heard.ParseFromString(bytes(self._socket.recv(timeout=PATIENCE)))  # type: ignore[arg-type]
             kind = heard.WhichOneof("type")
             if kind == "new_session":
-                fresh, self._hash = {}, heard.new_session.page_script_hash
+                fresh = {}
             elif kind == "delta" and heard.delta.WhichOneof("type") == "new_element":
                 fresh[tuple(heard.metadata.delta_path)] = heard.delta.new_element
             elif kind == "script_finished" and heard.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
