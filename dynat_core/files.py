@@ -11,7 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dynat_core.errors import JobError
 
@@ -100,17 +100,22 @@ def jsonable(value: Any) -> Any:
     return [jsonable(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def read_file(path: Path) -> bytes:
-    """The content of a plain file. Raises OSError: for a link, which may lead anywhere, for a pipe, which may never
-    end, and for what is larger than any file that is read whole, too."""
+def open_file(path: Path) -> BinaryIO:
+    """Open a plain file to read. Raises OSError: for a link, which may lead anywhere, and for a pipe, which may never
+    end, too."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(file, "rb") as opened:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "is not a file", str(path))
-        if found.st_size > MOST_READ:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "is not a file", str(path))
+    return os.fdopen(file, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a plain file. Raises OSError, as `open_file` does, and for one that is too large to be ours."""
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > MOST_READ:
             raise OSError(errno.EFBIG, "is too large", str(path))
-        return opened.read()
+        return file.read()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

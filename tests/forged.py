@@ -73,6 +73,10 @@ class Forged:
             said += [str(getattr(part, name)) for name in ("body", "label") if hasattr(part, name)]
         return "\n".join(said).replace("\\", "")
 
+    def html(self) -> list[str]:
+        """What the page holds as markup."""
+        return [element.html.body for element in self._elements.values() if element.WhichOneof("type") == "html"]
+
     def kinds(self) -> set[str]:
         """The kinds of elements there are."""
         return {str(element.WhichOneof("type")) for element in self._elements.values()}

@@ -108,7 +108,8 @@ def test_rules_that_cannot_be_read_are_a_sentence_and_let_nobody_in(tmp_path, te
 @pytest.mark.parametrize(
     "address, local",
     [("localhost", True), ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True),
-     ("LOCALHOST.", True), ("unix:///run/dynat.sock", True), (None, False), ("", False), ("0.0.0.0", False), ("::", False),
+     ("LOCALHOST.", True), ("unix:///run/dynat.sock", True), (None, False), ("", False), ("0.0.0.0", False),
+     ("::", False),
      ("192.168.1.5", False), ("gpu.lab.test", False), ("localhost.evil.test", False), ("127.0.0.1.evil.test", False)],
 )  # fmt: skip
 def test_which_addresses_are_of_this_machine_alone(address, local, monkeypatch):
@@ -123,8 +124,8 @@ def test_which_addresses_are_of_this_machine_alone(address, local, monkeypatch):
 
 MUTATING = {
     "create", "request_stop", "resume", "allow", "set_label", "write", "write_json", "write_text", "write_bytes",
-    "touch", "mkdir", "unlink", "rename", "rmdir", "rmtree", "symlink_to", "Popen", "ensure_worker", "stop_workers", "trust",
-    "replace_file", "append_line", "check_call", "system", "copytree", "makedirs", "remove",
+    "touch", "mkdir", "unlink", "rename", "rmdir", "rmtree", "symlink_to", "Popen", "ensure_worker", "stop_workers",
+    "trust", "replace_file", "append_line", "check_call", "system", "copytree", "makedirs", "remove",
 }  # fmt: skip
 KEEPERS = {"rename", "tag", "note", "archive", "delete", "restore", "empty"}  # of bookkeeping
 LINKS = re.compile(r"link|named|clone|schedule", re.IGNORECASE)  # write into the query string, not to the disk

@@ -15,7 +15,9 @@ from dynat_core.views.words import number
 
 _CODE = re.compile(r"(?<!`)(`[^`]+`)(?!`)")
 _BREAKS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")  # a line of its own could be a list, a rule, a heading
-_MARKS = re.compile(r"([\\`*_\[\]!<>$~#:|]|^[-+=]|(?<=\d)[.)](?= )|(?<=[wW]{3})\.|@)")
+_MARKS = re.compile(r"([\\`*_\[\]!<>$~#:|]|^[-+=]|(?<=\d)[.)](?= )|(?<=[wW]{3})\.)")
+_ADDRESS = re.compile(r"(?i)(https?\\:|www)(?=//|\\\.)")  # made a link after all unless a hidden joiner parts it
+_JOINER = "\u2060"
 
 
 def plain(text: object) -> str:
@@ -24,7 +26,11 @@ def plain(text: object) -> str:
     Words between two single backticks stay code, where nothing else has a meaning; other backticks are themselves.
     """
     parts = _CODE.split(_BREAKS.sub(" ", str(text)).lstrip())
-    return "".join(part if k % 2 else _MARKS.sub(r"\\\1", part) for k, part in enumerate(parts))
+    return "".join(part if k % 2 else _literal(part) for k, part in enumerate(parts))
+
+
+def _literal(text: str) -> str:
+    return _ADDRESS.sub(rf"\1{_JOINER}", _MARKS.sub(r"\\\1", text))
 
 
 def outcome(run: Run, which: str = "best") -> dict[str, Any] | None:

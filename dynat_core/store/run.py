@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynat_core.config import RunConfig
 from dynat_core.errors import ConfigError, RunError
-from dynat_core.files import parse_lines, read_file, read_json, read_lines, replace_file, writing
+from dynat_core.files import open_file, parse_lines, read_file, read_json, read_lines, replace_file, writing
 from dynat_core.recorded import tables
 from dynat_core.recorded.trajectories import Trajectories, Trajectory
 from dynat_core.store import history
@@ -45,6 +45,8 @@ _FULL_BELOW = 1 << 20  # bytes left on a disk that cannot take even a sentence
 
 def part(folder: Path, kind: str, epoch: int | str) -> Path:
     """Where the `kind` (a key of ENDINGS) of an epoch lies, or of "best" or "last" for samples."""
+    if isinstance(epoch, str) and epoch not in ("best", "last"):
+        raise RunError(f"There is no epoch {shown(epoch)}; give a number, best or last.")
     name = epoch if isinstance(epoch, str) else f"{epoch:04d}"
     return folder / kind / (name + ENDINGS[kind])
 
@@ -184,7 +186,10 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """The summary of a finished run, or None."""
-        return read_json(self.folder / "result.json")
+        found = read_json(self.folder / "result.json")
+        if found is None:
+            return None
+        return {key: value for key, value in found.items() if key not in ("best", "last") or _is_summary(value)}
 
     def error(self) -> dict[str, str] | None:
         """{"error": sentence, "traceback": text} of a failed run, or None."""
@@ -193,7 +198,7 @@ class Run:
     def log_tail(self, n: int = 40) -> str:
         """The last `n` lines that its processes printed."""
         try:
-            with open(self.folder / LOG, "rb") as file:
+            with open_file(self.folder / LOG) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 200 * n))
                 return "\n".join(file.read().decode(errors="replace").splitlines()[-n:])
         except OSError:
@@ -224,14 +229,14 @@ class Run:
     def last_record(self) -> dict[str, Any] | None:
         """The newest record, read from the end of the file, or None."""
         try:
-            with open(self.folder / EPOCHS, "rb") as file:
+            with open_file(self.folder / EPOCHS) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
                 end = file.read()
         except OSError:
             return None
         lines = end.split(b"\n")[:-1]  # what follows the last newline is torn
-        records = parse_lines(lines[-1] + b"\n")[0] if lines else []
-        return records[0] if records else (self.records() or [None])[-1]
+        records = [history.measures(one) for one in parse_lines(lines[-1] + b"\n")[0]] if lines else []
+        return records[0] if records and isinstance(records[0].get("epoch"), int) else (self.records() or [None])[-1]
 
     def history(self) -> History:
         """All epochs and their histograms; cheap to ask again, only new lines are read."""
@@ -338,6 +343,19 @@ class Run:
             raise RunError(f"{self.id}: the {what} lacks {error}; it is damaged or of another version.") from error
         except Exception as error:  # pyarrow and safetensors each have many
             raise RunError(f"{self.id}: the {what} is damaged ({path.name} cannot be read).") from error
+
+
+def _is_summary(found: Any) -> bool:
+    """Whether this is what a run says about its best or last epoch, and not something else under that name."""
+    if not isinstance(found, dict):
+        return False
+    n, *right = (found.get(key) for key in ("n", "clean_correct", "robust_correct"))
+    return (
+        type(found.get("epoch")) is int
+        and type(n) is int
+        and n > 0
+        and all(type(k) is int and 0 <= k <= n for k in right)
+    )
 
 
 def odd_entry(folder: Path) -> str | None:
