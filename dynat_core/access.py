@@ -107,6 +107,21 @@ def read_files(files: Iterable[Path | str]) -> Access:
     return read(together)
 
 
+def configured_address(folders: Iterable[Path]) -> str | None:
+    """The address that a server would listen on, from the environment or else from each folder's config.toml, of which
+    later ones win; None for all addresses. Raises ConfigError."""
+    found: str | None = None
+    for file in (Path(folder) / ".streamlit" / "config.toml" for folder in folders):
+        try:
+            server = tomllib.loads(file.read_text(encoding="utf-8")).get("server", {})
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} cannot be read; mend it, or remove it.") from error
+        found = server.get("address", found) if isinstance(server, Mapping) else found
+    return os.environ.get("STREAMLIT_SERVER_ADDRESS") or found
+
+
 def is_local(address: str | None) -> bool:
     """Whether a server that listens on `address` (None: on all of them) can be reached from this machine alone."""
     if not address:
