@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -29,11 +31,11 @@ class Forged:
         kept = dict(part.split("=", 1) for part in self._cookies.split("; ") if part)
         token = kept.get("_streamlit_xsrf", "")
         headers = {"Cookie": self._cookies} if self._cookies else {}
-        if self._host:
-            headers["Host"] = self._host
+        place = urlsplit(self._address)
+        sock = socket.create_connection((str(place.hostname), int(place.port or 80)), timeout=PATIENCE)
         self._held = ExitStack()
         line = connect(
-            f"{self._address.replace('http', 'ws')}/_stcore/stream", origin=self._origin, max_size=None,
+            f"ws://{self._host or place.netloc}/_stcore/stream", sock=sock, origin=self._origin, max_size=None,
             subprotocols=["streamlit", token] if token else ["streamlit"], additional_headers=headers,
         )  # fmt: skip
         self._socket = self._held.enter_context(line)
