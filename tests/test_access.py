@@ -21,7 +21,7 @@ from dynat_core.store.queue import waiting_for
 from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst
 from ui import actions, store
-from ui.access import VIEWER
+from ui.access import VIEWER, _say_in_the_terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 AUTH = '[auth]\nclient_id = "x"\n'
@@ -318,13 +318,15 @@ def test_whoever_is_taken_off_the_list_is_off_it_at_once(folder, secrets):
 
 
 @pytest.mark.parametrize("address, warned", [("0.0.0.0", True), ("localhost", False)])
-def test_every_screen_of_a_server_that_strangers_can_reach_says_so(folder, secrets, address, warned, monkeypatch):
+def test_every_screen_of_a_server_that_strangers_can_reach_says_so(folder, secrets, address, warned, capsys):
     secrets("")
+    _say_in_the_terminal.clear()
     before = config.get_option("server.address")
     config.set_option("server.address", address)
     try:
         for page in ("app.py", "pages/runs.py"):
             assert ("can start, stop and delete runs here: nobody has to sign in" in words(show(page))) is warned
+        assert capsys.readouterr().out.count("WARNING: Anybody who can reach") == int(warned)
     finally:
         config.set_option("server.address", before)
 

@@ -141,10 +141,17 @@ def _refuse_borrowed_names() -> None:
 
 
 def warn_if_exposed() -> None:
-    """A line on every screen of a server that strangers can reach."""
+    """A line on every screen of a server that strangers can reach, and one in the terminal."""
     address = st.get_option("server.address")
     if exposed(address, access()):
         st.html(f'<p class="dynat-exposed" role="alert">{escape(exposure_words(address))}</p>')
+        _say_in_the_terminal(exposure_words(address))
+
+
+@st.cache_resource(show_spinner=False)
+def _say_in_the_terminal(words: str) -> None:
+    """Once for each start of the server."""
+    print(f"\nWARNING: {words}\n", flush=True)
 
 
 def account() -> None:
