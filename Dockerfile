@@ -2,8 +2,9 @@
 # To look at runs only, without torch:     docker build -t dynat:view --build-arg REQUIREMENTS=requirements-view.txt .
 # A smaller image for machines with no GPU: docs/docker.md.
 #
-# The server listens on all addresses INSIDE the container, and it asks for no password: publish the port to your own
-# machine alone (-p 127.0.0.1:8501:8501), as compose.yaml does.
+# The server listens on all addresses INSIDE the container, and without sign-in (docs/sign-in.md) it lets everybody do
+# everything: publish the port to your own machine alone (-p 127.0.0.1:8501:8501), as compose.yaml does, and say so with
+# -e DYNAT_GUARDED=1, or every screen warns.
 FROM python:3.11-slim-bookworm
 
 # tini passes signals on and reaps what an ended worker leaves behind.
@@ -32,6 +33,9 @@ ARG REQUIREMENTS=requirements.txt
 ARG PIP_EXTRA_INDEX_URL=
 COPY requirements.txt requirements-view.txt ./
 RUN pip install --no-cache-dir -r "$REQUIREMENTS"
+ARG SIGN_IN=
+COPY requirements-signin.txt ./
+RUN if [ -n "$SIGN_IN" ]; then pip install --no-cache-dir -r requirements-signin.txt; fi
 
 COPY --chown=dynat:dynat . .
 USER 1000

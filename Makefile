@@ -26,7 +26,7 @@ DEMO_STORE = $(STORE)/.demos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run view test lint format bench bench-rest demos $(DEMOS) install port browser clean
+.PHONY: help run view test lint audit format bench bench-rest demos $(DEMOS) install port browser clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -42,10 +42,14 @@ test: $(DEV) browser ## lint, types and all tests, browser tests included
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-lint: $(DEV) ## ruff (rules and format) and basedpyright
+lint: $(DEV) ## ruff (rules and format), basedpyright, and what is known about the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/python tools/audit.py --lint
+
+audit: $(DEV) ## ask for known holes in the packages; needs a network
+	$(BIN)/python tools/audit.py
 
 format: $(DEV) ## format the code, sort imports, mend what ruff can mend by itself
 	$(BIN)/ruff check --fix .
@@ -81,7 +85,7 @@ $(INSTALLED): requirements.txt requirements-view.txt | $(BIN)/python
 	$(call pip_install,$(BIN),requirements.txt)
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-attack.txt requirements-cluster.txt requirements.txt requirements-view.txt | $(BIN)/python
+$(DEV): requirements-dev.txt requirements-attack.txt requirements-cluster.txt requirements-signin.txt requirements.txt requirements-view.txt | $(BIN)/python
 	$(call pip_install,$(BIN),requirements-dev.txt)
 	@touch $@ $(INSTALLED)
 

@@ -126,7 +126,7 @@ def nothing_yet() -> None:
     st.code("python -m dynat_core train --preset quick", language="bash")
     if st.button("Start a run", type="primary"):
         st.switch_page("pages/train.py", query_params=carry())
-    st.caption(f"Runs are looked for in {store().folder.absolute()}; DYNAT_STORE names another folder.")
+    st.caption(plain(f"Runs are looked for in {store().folder.absolute()}; DYNAT_STORE names another folder."))
 
 
 say_how_to_reach()

@@ -13,6 +13,7 @@ from typing import NoReturn
 from dynat_core.commands import keeping, measuring, training
 from dynat_core.commands.asked import nearest
 from dynat_core.errors import DynatError
+from dynat_core.terminal import cleaned
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,7 +71,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    arguments = _parser().parse_args(argv)
+    with cleaned():
+        return _run(_parser().parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         return COMMANDS[arguments.command][0](arguments)
     except DynatError as error:

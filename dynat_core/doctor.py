@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,10 +10,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+from dynat_core.access import configured_address, exposed, exposure_words, read_files, secret_files
 from dynat_core.config import SHAPES
 from dynat_core.errors import DynatError
+from dynat_core.places import ROOT
 from dynat_core.store.jobs import child_environment, worker_states
 from dynat_core.store.runs import RunStore
 
@@ -55,7 +59,7 @@ def examine(store: RunStore) -> list[Finding]:
         findings.append(Finding("bad", f"torch does not start: {computing['error']}", fix))
     else:
         findings += [_device(computing), *_data(computing)]
-    return [*findings, *_store(store), *_worker(store)]
+    return [*findings, *_store(store), *_worker(store), *_strangers()]
 
 
 def _versions() -> list[Finding]:
@@ -138,6 +142,31 @@ def _store(store: RunStore) -> list[Finding]:
         findings = [Finding("good", f"{where}, writable")]
     broken = [run.problem for run in runs if run.state == "broken"]
     return findings + [Finding("note", problem or "", "the other runs are not affected") for problem in broken]
+
+
+def _strangers() -> list[Finding]:
+    """Who can reach the screens, as they are set up: `streamlit run` may still be told otherwise."""
+    folders = [Path.cwd(), ROOT]
+    try:
+        access = read_files(secret_files(folders))
+        address = configured_address([Path.home(), *folders])
+    except DynatError as error:
+        return [Finding("bad", str(error), "mend that file; until then the screens let nobody in")]
+    findings = []
+    if exposed(address, access):
+        fix = 'set server.address to "localhost" in .streamlit/config.toml, or set up sign-in (docs/sign-in.md)'
+        findings.append(Finding("bad", exposure_words(address), fix))
+    elif access.sign_in:
+        people = f"{len(access.editors)} entries for editors, {len(access.viewers)} for viewers"
+        findings.append(Finding("good", f"people sign in; {people}"))
+    else:
+        findings.append(Finding("good", f"screens listen on {address or 'all addresses'}, and nobody has to sign in"))
+    if access.sign_in and importlib.util.find_spec("authlib") is None:
+        fix = "pip install -r requirements-signin.txt"
+        findings.append(Finding("bad", "sign-in is set up, and Authlib is not installed: nobody can sign in", fix))
+    if access.sign_in and not access.editors:
+        findings.append(Finding("note", "nobody is an editor", "name some in [dynat] of .streamlit/secrets.toml"))
+    return findings
 
 
 def _worker(store: RunStore) -> list[Finding]:

@@ -29,3 +29,7 @@ class DeviceError(DynatError):
 
 class ModelFileError(DynatError):
     """A file is no network that can be brought in."""
+
+
+class AccessError(DynatError):
+    """Somebody may not do this here, or has reached a limit."""

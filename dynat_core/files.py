@@ -7,14 +7,16 @@ import errno
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dynat_core.errors import JobError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_READ = 1 << 28  # bytes of a file that is read whole
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -98,10 +100,28 @@ def jsonable(value: Any) -> Any:
     return [jsonable(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a plain file to read. Raises OSError: for a link, which may lead anywhere, and for a pipe, which may never
+    end, too."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "is not a file", str(path))
+    return os.fdopen(file, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a plain file. Raises OSError, as `open_file` does, and for one that is too large to be ours."""
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > MOST_READ:
+            raise OSError(errno.EFBIG, "is too large", str(path))
+        return file.read()
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None when the file is missing, unreadable or holds anything else."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -110,7 +130,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a file of JSON lines up to the first torn or damaged line; empty when there is no file."""
     try:
-        return parse_lines(path.read_bytes())[0]
+        return parse_lines(read_file(path))[0]
     except OSError:
         return []
 

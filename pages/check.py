@@ -16,8 +16,10 @@ from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.run import Run
 from dynat_core.views import check as pictures
 from dynat_core.views.facts import share
+from ui import actions
+from ui.access import may_edit, why_not
 from ui.add_model import form
-from ui.checks import BUSY, busy, of_kind, progress, push, remember, start_here, warm_up
+from ui.checks import BUSY, busy, of_kind, progress, remember, warm_up
 from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
@@ -114,8 +116,9 @@ def start_form(run: Run, link: Link) -> None:
         except ConfigError as error:
             st.error(plain(error))
             settings = None
-    if st.button("Check now", type="primary", disabled=settings is None, key=f"{SCREEN}.start") and settings:
-        check = start_here(run, settings)
+    dead = settings is None or not may_edit()
+    if st.button("Check now", type="primary", disabled=dead, help=why_not(), key=f"{SCREEN}.start") and settings:
+        check = actions.measure_here(run, settings)
         remember(check)
         link.write(check.name)
         st.rerun()
@@ -143,7 +146,7 @@ def add_model(links: dict[str, Link]) -> None:
     """A network of one's own, from a file."""
     if view_only() or teaching():
         return
-    with st.popover("Add a model", width="stretch"):
+    with st.popover("Add a model", width="stretch", disabled=not may_edit(), help=why_not()):
         added = form()
     if added is not None:
         links["run"].write(added)
@@ -199,8 +202,8 @@ def watch(run: Run, check: Evaluation) -> None:
 
     @live(LOOK if moving else None)
     def verdict() -> None:
-        if moving and check.state in ("queued", "interrupted"):
-            problem = push(check)
+        if moving and check.state in ("queued", "interrupted") and may_edit():
+            problem = actions.push(check)
             if problem and check.state != "running":
                 st.error(plain(problem))
                 return
@@ -257,10 +260,15 @@ def before_the_attack(run: Run, check: Evaluation, finding: dict[str, Any]) -> N
         if (
             offered
             and run.kind != "external"
-            and st.button("I know; check again", key=f"know-{check.name}-{finding['name']}")
+            and st.button(
+                "I know; check again",
+                key=f"know-{check.name}-{finding['name']}",
+                disabled=not may_edit(),
+                help=why_not(),
+            )
         ):
             settings = check.settings.model_copy(update={"overridden": (*check.settings.overridden, finding["name"])})
-            again = start_here(run, settings)
+            again = actions.measure_here(run, settings)
             remember(again)
             Link(SCREEN, "check").write(again.name)
             st.rerun(scope="app")
@@ -305,12 +313,12 @@ def after(run: Run, check: Evaluation, known: dict[str, Any]) -> None:
     with left:
         picture(pictures.endings(samples), f"endings-{check.name}", zooms=True)
     with right:
-        actions(run, check, known, samples)
+        next_steps(run, check, known, samples)
         head("Take it away")
         take_away_evaluation(run, check)
 
 
-def actions(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.DataFrame) -> None:
+def next_steps(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.DataFrame) -> None:
     """What to run next, one press each, and what those that were run changed."""
     head("What to run next?")
     done = [a for a in of_kind(run, "again") if a.settings.after == check.name]
@@ -323,13 +331,14 @@ def actions(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.Data
     for action in offered:
         tried = next((a for a in done if a.settings.action == action.action), None)
         if tried is None and not view_only() and run.kind != "external":
-            if st.button(f"{action.words}", key=f"next-{check.name}-{action.action}"):
+            key = f"next-{check.name}-{action.action}"
+            if st.button(action.words, key=key, disabled=not may_edit(), help=why_not()):
                 settings = check.settings
                 again = Again(
                     epoch=settings.epoch, eps=settings.eps, norm=settings.norm, seed=settings.seed,
                     images=action.images, after=check.name, action=action.action,
                 )  # fmt: skip
-                remember(start_here(run, again))
+                remember(actions.measure_here(run, again))
                 st.rerun()
         elif tried is None:
             st.html(f'<p class="dynat-line">{escape(action.words)}.</p>')
@@ -342,8 +351,8 @@ def compared(run: Run, again: Evaluation) -> None:
 
     @live(LOOK if busy(again) else None)
     def outcome() -> None:
-        if again.state in ("queued", "interrupted") and busy(again):
-            push(again)
+        if again.state in ("queued", "interrupted") and busy(again) and may_edit():
+            actions.push(again)
         progress(again, again.name, here=True)
         result = again.result()
         if result is None:

@@ -11,6 +11,8 @@ import streamlit as st
 from dynat_core.errors import DynatError
 from dynat_core.store import bookkeeping
 from dynat_core.store.runs import Run
+from ui import actions
+from ui.access import may_edit, why_not
 from ui.choose import empty_store
 from ui.frame import exists, page, screen_of
 from ui.link import Link, carry
@@ -156,18 +158,19 @@ def act(chosen: list[Row]) -> None:
             with st.form("tags-of-many", border=False):
                 text, button = st.columns([4, 1], vertical_alignment="bottom")
                 tags = text.text_input("Add tags", placeholder="several with commas between them")
-                if button.form_submit_button("Add tags"):
+                if button.form_submit_button("Add tags", disabled=not may_edit(), help=why_not()):
                     add_tags(chosen, tags)
                     st.rerun()
+        how: dict[str, Any] = {"disabled": not may_edit(), "help": why_not()}
         with st.container(horizontal=True, gap="small"):
             ways(chosen)
             away = [row for row in chosen if not row.label.archived]
             if away:
-                st.button("Archive", on_click=archive, args=(away, True), key="archive")
+                st.button("Archive", on_click=archive, args=(away, True), key="archive", **how)
             if len(away) < len(chosen):
                 back = [row for row in chosen if row.label.archived]
-                st.button("Bring back from the archive", on_click=archive, args=(back, False), key="unarchive")
-            st.button("Delete", on_click=delete, args=(chosen,), key="delete", icon=":material/delete:")
+                st.button("Bring back from the archive", on_click=archive, args=(back, False), key="unarchive", **how)
+            st.button("Delete", on_click=delete, args=(chosen,), key="delete", icon=":material/delete:", **how)
 
 
 def ways(chosen: list[Row]) -> None:
@@ -192,21 +195,16 @@ def edit(row: Row) -> None:
         new_title = title.text_input("Title", old.title or "", placeholder=usual, max_chars=bookkeeping.TITLE)
         new_tags = tags.text_input("Tags", ", ".join(old.tags), placeholder="several with commas between them")
         note = st.text_area("Note", old.note, height=68, max_chars=bookkeeping.NOTE)
-        if button.form_submit_button("Save", type="primary"):
+        if button.form_submit_button("Save", type="primary", disabled=not may_edit(), help=why_not()):
             wanted = [part.strip() for part in new_tags.split(",") if part.strip()]
 
             def save() -> None:
-                bookkeeping.rename(run, new_title)
-                bookkeeping.tag(run, wanted, remove=[one for one in old.tags if one not in wanted])
-                bookkeeping.note(run, note)
+                actions.rename(run, new_title)
+                actions.tag(run, wanted, remove=[one for one in old.tags if one not in wanted])
+                actions.note(run, note)
 
-            finish(f"{run.id} is saved.", [(save, lambda: restore_label(run, old))])
+            finish(f"{run.id} is saved.", [(save, lambda: actions.relabel(run, old))])
             st.rerun()
-
-
-def restore_label(run: Run, old: bookkeeping.Label) -> None:
-    """Write a label as it was."""
-    run.set_label(title=old.title, tags=list(old.tags), note=old.note, archived=old.archived)
 
 
 def add_tags(chosen: list[Row], text: str) -> None:
@@ -214,7 +212,7 @@ def add_tags(chosen: list[Row], text: str) -> None:
     tags = [part.strip() for part in text.split(",") if part.strip()]
 
     def step(row: Row) -> Step:
-        return lambda: bookkeeping.tag(row.run, tags), lambda: restore_label(row.run, row.label)
+        return lambda: actions.tag(row.run, tags), lambda: actions.relabel(row.run, row.label)
 
     if tags:
         finish(f"{_many(len(chosen))} tagged {', '.join(tags)}.", [step(row) for row in chosen])
@@ -224,7 +222,7 @@ def archive(chosen: list[Row], away: bool) -> None:
     """Take them off the lists, or put them back."""
 
     def step(run: Run) -> Step:
-        return lambda: bookkeeping.archive(run, away), lambda: bookkeeping.archive(run, not away)
+        return lambda: actions.archive(run, away), lambda: actions.archive(run, not away)
 
     said = "archived" if away else "back on the lists"
     finish(f"{_many(len(chosen))} {said}.", [step(row.run) for row in chosen])
@@ -235,7 +233,7 @@ def delete(chosen: list[Row]) -> None:
 
     def step(run: Run) -> Step:
         names: list[str] = []
-        return lambda: names.append(bookkeeping.delete(run)), lambda: bookkeeping.restore(store(), names[0])
+        return lambda: names.append(actions.delete(run)), lambda: actions.restore(names[0])
 
     finish(f"{_many(len(chosen))} deleted.", [step(row.run) for row in chosen])
 
@@ -270,7 +268,8 @@ def last_action() -> None:
         with st.container(key="undo", horizontal=True, vertical_alignment="center", gap="small", border=True):
             st.markdown(plain(done.said))
             if done.undo:
-                st.button("Undo", on_click=undo, args=(done,), key="undo-button", icon=":material/undo:")
+                dead = not may_edit()
+                st.button("Undo", on_click=undo, args=(done,), key="undo-button", icon=":material/undo:", disabled=dead)
 
 
 def undo(done: Done) -> None:
@@ -294,21 +293,24 @@ def trash() -> None:
         for entry in found[:20]:
             with st.container(key=f"gone-{entry.name}", horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(plain(f"{entry.title}, {entry.id}, deleted {entry.since:%-d %b %Y %H:%M} UTC"))
-                st.button("Restore", key=f"restore-{entry.name}", on_click=bring_back, args=(entry.name,))
+                st.button(
+                    "Restore", key=f"restore-{entry.name}", on_click=bring_back, args=(entry.name,),
+                    disabled=not may_edit(), help=why_not(),
+                )  # fmt: skip
         if len(found) > 20:
             st.caption(f'{len(found) - 20} more: "python -m dynat_core restore" lists all.')
         words = f"Remove for good what was deleted more than {bookkeeping.DAYS} days ago"
-        st.button(words, on_click=empty, key="empty")
+        st.button(words, on_click=empty, key="empty", disabled=not may_edit(), help=why_not())
 
 
 def bring_back(name: str) -> None:
     """Put one back out of the trash."""
-    finish("1 run is back.", [(lambda: bookkeeping.restore(store(), name), None)])
+    finish("1 run is back.", [(lambda: actions.restore(name), None)])
 
 
 def empty() -> None:
     """Remove what is old for good; there is no way back from this one."""
-    finish("The trash is emptied of what is old.", [(lambda: bookkeeping.empty(store()), None)])
+    finish("The trash is emptied of what is old.", [(actions.empty_trash, None)])
 
 
 with page("All runs", "Which runs are there, and what became of them?"):

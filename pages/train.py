@@ -14,13 +14,15 @@ from dynat_core.presets import PRESETS, describe, preset
 from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
 from dynat_core.work.analyst import Answer
+from ui import actions
+from ui.access import may_edit, why_not
 from ui.devices import devices, lines, queue_words
 from ui.form import ConfigForm
 from ui.frame import guarded, live, page, screen_of, teaching, view_only
 from ui.link import Link, carry
-from ui.live import EVERY, MOVING, live_strip, start, stuck_cards
-from ui.paths import look_at_helper, tab
-from ui.store import analyst, runs, store, warm_up
+from ui.live import EVERY, MOVING, live_strip, stuck_cards
+from ui.paths import helper, look_at_helper, tab
+from ui.store import runs, store, warm_up
 from ui.words import duration, plain
 
 SCREEN = screen_of("Train")
@@ -153,7 +155,7 @@ def launch(form: ConfigForm) -> None:
         st.text(config.summary())
         estimate(form, config)
     hint = "Needs torch." if view_only() else None
-    ready = config is not None and not view_only()
+    ready = config is not None and not view_only() and may_edit()
     st.button(
         "Start the run",
         type="primary",
@@ -161,7 +163,7 @@ def launch(form: ConfigForm) -> None:
         disabled=not ready,
         on_click=launched,
         args=(config,),
-        help=hint,
+        help=why_not(hint),
     )
     begun = st.session_state.get(f"{SCREEN}.begun")
     if begun:
@@ -192,9 +194,7 @@ def devices_and_queue() -> None:
 def launched(config: RunConfig) -> None:
     """Put the run into the queue and see that somebody works on it."""
     with guarded():
-        run = store().create(config, launcher=LAUNCHER.format(tab()))
-        st.session_state[f"{SCREEN}.begun"] = run.id
-        start(run)
+        st.session_state[f"{SCREEN}.begun"] = actions.launch(config, LAUNCHER.format(tab())).id
 
 
 def estimate(form: ConfigForm, config: RunConfig) -> None:
@@ -225,8 +225,7 @@ def estimate(form: ConfigForm, config: RunConfig) -> None:
 
 def measured(question: dict[str, Any]) -> Answer:
     """A short probe in the analysis helper."""
-    helper = analyst(str(store().folder))
-    looks = {"probe": lambda: helper.ask("probe", question, view=f"probe/{tab()}")}
+    looks = {"probe": lambda: helper().ask("probe", question, view=f"probe/{tab()}")}
     return look_at_helper(looks, "training a few batches to see", "estimate")["probe"]
 
 

@@ -248,3 +248,14 @@ def test_a_cache_that_cannot_be_written_is_an_empty_one(tmp_path):
     cache = AnswerCache(tmp_path / "file")
     cache.put("key", pack({}, {}))
     assert cache.get("key") is None
+
+
+@pytest.mark.parametrize("kind", ["slow", "deaf"])
+def test_what_takes_too_long_ends_with_a_sentence_and_the_next_question_is_answered(analyst, kind, monkeypatch):
+    monkeypatch.setattr("dynat_core.work.analyst._GRACE", 0.2)
+    wait_for(lambda: settled(analyst, "double", {"n": 1}).state == "ready")
+    analyst.patience = 0.2
+    answer = settled(analyst, kind, {"steps": 10_000})
+    assert answer.error == "This takes longer than 0.2 s, the most that one answer may take here; ask for less."
+    analyst.patience = 20.0
+    assert settled(analyst, "double", {"n": 2}).state == "ready"

@@ -36,9 +36,11 @@ FLOORS: dict[str, set[str]] = {
     "commands": {"config", "images", "networks", "store", "work", "reports", "paper"},
 }
 GROUND = {  # module of the ground floor -> the packages it may import
+    "access": set(),
     "comparison": {"config"},
     "doctor": {"config", "store"},
     "presets": {"config"},
+    "terminal": set(),
     "__main__": {"commands"},
     "__init__": set(),
 }

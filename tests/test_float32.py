@@ -10,7 +10,7 @@ from dynat_core.devices import choose, shortened
 
 def allowed() -> tuple[bool, bool]:
     """Whether a GPU may shorten float32, in convolutions and in matrix products."""
-    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    return bool(torch.backends.cudnn.allow_tf32), bool(torch.backends.cuda.matmul.allow_tf32)
 
 
 def test_float32_is_float32_on_every_device_that_is_chosen():

@@ -363,8 +363,12 @@ def test_names_of_people_are_shown_as_text(folder):
 @pytest.mark.parametrize(
     "text, shown",
     [
-        ("![x](http://far.away/x.png)", r"\!\[x\](http\://far.away/x.png)"),
+        ("![x](http://far.away/x.png)", "\\!\\[x\\](http\\:\u2060//far.away/x.png)"),
         ("# a *b* :red[c] <i>", r"\# a \*b\* \:red\[c\] \<i\>"),
+        ("a `b``[x](y)", r"a \`b\`\`\[x\](y)"),
+        ("`[x](javascript:y)", r"\`\[x\](javascript\:y)"),
+        ("- a\n# b", r"\- a \# b"),
+        ("1. a | b", r"1\. a \| b"),
         ("run `pip install -r a_b.txt`", "run `pip install -r a_b.txt`"),
     ],
 )

@@ -36,4 +36,9 @@ def die(request, cancelled, progress):
     os._exit(7)
 
 
-ANALYSES = {"double": double, "slow": slow, "refuse": refuse, "stumble": stumble, "die": die}
+def deaf(request, cancelled, progress):
+    time.sleep(60)
+    return {}, {}
+
+
+ANALYSES = {"deaf": deaf, "double": double, "slow": slow, "refuse": refuse, "stumble": stumble, "die": die}

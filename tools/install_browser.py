@@ -67,7 +67,8 @@ def as_root() -> list[str] | None:
     """What to put before a command that needs root; None where this user may not."""
     if os.geteuid() == 0:
         return []
-    if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0:
+    sudo = shutil.which("sudo")
+    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode == 0:
         return ["sudo", "-n"]
     return None
 

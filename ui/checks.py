@@ -1,30 +1,23 @@
-"""Measurements from the screens: asking for one, watching it, stopping it."""
+"""Measurements on the screens: watching one, stopping it, going on with it."""
 
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from dynat_core.store import evaluations
-from dynat_core.store.evaluation_settings import Measured
 from dynat_core.store.evaluations import Evaluation
-from dynat_core.store.jobs import UNFINISHED, ensure_worker, worker_alive
+from dynat_core.store.jobs import UNFINISHED, worker_alive
 from dynat_core.store.runs import Run
-from dynat_core.work.analyst import Analyst
+from ui import actions
+from ui.access import may_edit, why_not
 from ui.frame import view_only
-from ui.store import store
-from ui.words import duration
+from ui.store import checker, store
+from ui.words import duration, plain
 
 BUSY = ("queued", "running")
-
-
-@st.cache_resource(show_spinner=False)
-def checker(folder: str) -> Analyst:
-    """The helper process that checks models while somebody waits; beside the one for trajectories, on all cores."""
-    return Analyst(Path(folder), threads=None)
 
 
 def warm_up() -> None:
@@ -36,37 +29,6 @@ def warm_up() -> None:
 def of_kind(run: Run, kind: str) -> list[Evaluation]:
     """The run's evaluations of a kind, newest first."""
     return [found for found in evaluations.evaluations(run.folder) if found.kind == kind]
-
-
-def start_here(run: Run, settings: Measured) -> Evaluation:
-    """Ask for a measurement that the helper of this server does at once. Raises JobError."""
-    evaluation = evaluations.create(run.folder, settings)
-    push(evaluation)
-    return evaluation
-
-
-def start_job(run: Run, settings: Measured) -> Evaluation:
-    """Ask for a measurement that a worker does: it outlives browser and server. Raises JobError."""
-    evaluation = evaluations.create(run.folder, settings)
-    ensure_worker(store().folder)
-    return evaluation
-
-
-def push(evaluation: Evaluation) -> str | None:
-    """Have the helper work on it, or look whether it still does; returns a sentence when it refused."""
-    request = {"store": str(store().folder.absolute()), "run": evaluation.run_id, "evaluation": evaluation.name}
-    answer = checker(str(store().folder)).ask("measurement", request, view=evaluation.id)
-    return answer.error
-
-
-def go_on(evaluation: Evaluation, here: bool) -> None:
-    """Want it again, here or by a worker. Raises RunError, JobError."""
-    evaluation.resume()
-    checker(str(store().folder)).forget(evaluation.id)
-    if here:
-        push(evaluation)
-    else:
-        ensure_worker(store().folder)
 
 
 def busy(evaluation: Evaluation) -> bool:
@@ -96,17 +58,18 @@ def progress(evaluation: Evaluation, key: str, here: bool = False) -> None:
         words = str(status.get("words") or ("starting" if state == "running" else "waiting for a worker"))
         words += f", {share:.0%}" + (f", about {duration(eta)} left" if eta is not None else "")
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"progress-{key}"):
-            st.progress(share, text=words)
-            if st.button("Stop", key=f"stop-{key}"):
-                evaluation.request_stop()
+            st.progress(share, text=plain(words))
+            if st.button("Stop", key=f"stop-{key}", disabled=not may_edit(), help=why_not()):
+                actions.stop(evaluation)
                 st.rerun()
         if status.get("note"):
-            st.caption(str(status["note"]))
+            st.caption(plain(status["note"]))
         return
     why = (evaluation.error() or {}).get("error") or f"It was {state} before it had finished; what it knew is kept."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"ended-{key}"):
         st.html(f'<p class="dynat-note">{escape(why)}</p>', width="stretch")
-        if not view_only() and st.button("Go on", key=f"again-{key}"):
-            go_on(evaluation, here)
+        dead = not may_edit()
+        if not view_only() and st.button("Go on", key=f"again-{key}", disabled=dead, help=why_not()):
+            actions.go_on(evaluation, here)
             remember(evaluation)
             st.rerun()

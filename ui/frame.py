@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import streamlit as st
 
 from dynat_core.errors import DynatError
+from dynat_core.terminal import clean
+from ui.access import account, door, refuse_unknown, warn_if_exposed
 from ui.devices import menu_html
 from ui.link import carry, entered, remembered
 from ui.words import plain
@@ -53,9 +56,15 @@ def page(title: str, question: str) -> Iterator[None]:
     st.html(ROOT / "ui" / "theme.css")
     if teaching():
         st.html(ROOT / "ui" / "teach.css")
+    try:
+        door()
+    except DynatError as error:  # who may do what is not known: nobody may do anything
+        st.error(plain(error))
+        st.stop()
     entered(screen_of(title))
     with guarded():
         _menu()
+        warn_if_exposed()
         st.html(f'<p class="dynat-question">{question}</p>')
     with guarded():  # of its own: a menu that fails leaves a screen
         yield
@@ -69,7 +78,7 @@ def guarded() -> Iterator[None]:
     except DynatError as error:
         st.error(plain(error))
     except Exception as error:
-        _log.exception("a screen failed")
+        _log.error("a screen failed\n%s", clean(traceback.format_exc()))
         what = f"This screen met an error of its own ({type(error).__name__})"
         st.error(f"{what}; reload it, and if it stays, see the terminal.")
 
@@ -82,6 +91,7 @@ def live(every: float | None) -> Callable[[Callable[[], None]], Callable[[], Non
         @functools.wraps(body)
         def run() -> None:
             with guarded():
+                refuse_unknown()
                 body()
 
         return run
@@ -122,6 +132,7 @@ def _menu() -> None:
                     _entry(path, label)
         st.space("stretch")
         st.html(_machine(), width="content")
+        account()
 
 
 def _entry(path: str, label: str) -> None:

@@ -6,13 +6,15 @@ from html import escape
 
 import streamlit as st
 
-from dynat_core.store.jobs import ensure_worker, worker_alive
+from dynat_core.store.jobs import worker_alive
 from dynat_core.store.runs import Run
+from ui import actions
+from ui.access import may_edit, why_not
 from ui.cards import state_badge, swatch
 from ui.frame import guarded, live, view_only
 from ui.link import carry
 from ui.store import look_again, runs, state_of, store
-from ui.words import progress, waiting
+from ui.words import plain, progress, waiting
 
 MOVING = ("running", "queued")
 STUCK = ("interrupted", "stopped", "failed")
@@ -53,18 +55,20 @@ def moving_line(screen: str, run: Run, running: Run | None = None) -> None:
             done, words = progress(run.status(), run.config.epochs)
             if run.stopping:
                 words = "stopping at the next batch, with a checkpoint"
-            st.progress(done, text=words)
+            st.progress(done, text=plain(words))
         else:
             nobody = not worker_alive(store().folder)
             words = "no worker is there to take it" if nobody else waiting(run, running)
             st.html(f'<span class="dynat-facts">{escape(words)}</span>', width="stretch")
             if nobody:
                 st.button(
-                    "Start now", key=f"{screen}-start-{run.id}", on_click=_resume, args=(run,), disabled=view_only()
-                )
+                    "Start now", key=f"{screen}-start-{run.id}", on_click=_resume, args=(run,),
+                    disabled=view_only() or not may_edit(), help=why_not(),
+                )  # fmt: skip
         if run.running and screen != "epochs" and st.button("Watch", key=f"{screen}-watch-{run.id}"):
             st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
-        st.button("Stop", key=f"{screen}-stop-{run.id}", on_click=_stop, args=(run,))
+        dead = not may_edit()
+        st.button("Stop", key=f"{screen}-stop-{run.id}", on_click=_stop, args=(run,), disabled=dead, help=why_not())
 
 
 def stuck_cards(screen: str, most: int = 4) -> None:
@@ -102,7 +106,10 @@ def stuck_card(screen: str, run: Run) -> None:
 def resume_button(screen: str, run: Run) -> None:
     """[Resume]: back into the queue, with a worker."""
     hint = "Training needs torch: run `pip install -r requirements.txt`." if view_only() else None
-    st.button("Resume", key=f"{screen}-resume-{run.id}", on_click=_resume, args=(run,), disabled=view_only(), help=hint)
+    st.button(
+        "Resume", key=f"{screen}-resume-{run.id}", on_click=_resume, args=(run,),
+        disabled=view_only() or not may_edit(), help=why_not(hint),
+    )  # fmt: skip
 
 
 def log_button(run: Run) -> None:
@@ -120,18 +127,11 @@ def interrupted_banner(screen: str, run: Run) -> None:
         stuck_card(screen, run)
 
 
-def start(run: Run) -> None:
-    """See that somebody works on the queue that `run` is in."""
-    look_again()
-    ensure_worker(store().folder)
-
-
 def _stop(run: Run) -> None:
     with guarded():
-        run.request_stop()
+        actions.stop(run)
 
 
 def _resume(run: Run) -> None:
     with guarded():
-        run.resume()
-        start(run)
+        actions.resume(run)

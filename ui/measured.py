@@ -16,7 +16,9 @@ from dynat_core.views import check as pictures
 from dynat_core.views import reviewer
 from dynat_core.views.facts import share
 from dynat_core.views.words import percent
-from ui.checks import busy, of_kind, progress, start_job
+from ui import actions
+from ui.access import may_edit, why_not
+from ui.checks import busy, of_kind, progress
 from ui.choose import titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, teaching, view_only
@@ -68,8 +70,13 @@ def section(
         return
     settings: Measured | None = form(run)
     if settings is not None:
-        start_job(run, settings)
+        actions.measure_by_worker(run, settings)
         st.rerun()
+
+
+def _start(words: str, key: str, ready: bool = True) -> bool:
+    """A button that asks for a measurement; dead for a viewer."""
+    return st.button(words, type="primary", key=key, disabled=not (ready and may_edit()), help=why_not())
 
 
 # --------------------------------------------------------------------------------------------------------- the ladder
@@ -83,7 +90,7 @@ def _ladder_form(run: Run) -> Ladder | None:
             "Needs pyautoattack (requirements-attack.txt); where it is not installed it is left out, and that is said."
         )
         with_aa = st.toggle("with AutoAttack", True, key=f"ladder.aa.{run.id}", help=hint)
-        if st.button("Climb the ladder", type="primary", key=f"ladder.start.{run.id}"):
+        if _start("Climb the ladder", f"ladder.start.{run.id}"):
             return Ladder(n=int(n), autoattack=with_aa)
     return None
 
@@ -122,7 +129,7 @@ def _curves_form(run: Run) -> Curves | None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         most = run.config.test_size
         n = st.number_input("images for the curves", 8, most, min(200, most), key=f"curves.n.{run.id}", width=170)
-        if st.button("Draw the curves", type="primary", key=f"curves.start.{run.id}"):
+        if _start("Draw the curves", f"curves.start.{run.id}"):
             return Curves(n=int(n))
     return None
 
@@ -148,7 +155,7 @@ def _transfer_form(run: Run, known: Mapping[str, Run]) -> Transfer | None:
         return None
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         others = st.multiselect("with", fitting, format_func=lambda id: names[id], key=f"transfer.others.{run.id}")
-        if st.button("Carry examples across", type="primary", disabled=not others, key=f"transfer.start.{run.id}"):
+        if _start("Carry examples across", f"transfer.start.{run.id}", ready=bool(others)):
             return Transfer(others=tuple(others))
     return None
 

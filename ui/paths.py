@@ -18,7 +18,8 @@ from dynat_core.recorded.packing import pack
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.store.runs import Run
 from dynat_core.views.words import percent
-from dynat_core.work.analyst import Answer
+from dynat_core.work.analyst import Analyst, Answer
+from ui.access import limits
 from ui.frame import view_only
 from ui.store import analyst, stamp, store, trajectory
 
@@ -102,7 +103,14 @@ def tab() -> str:
 def ask(kind: str, run: Run, question: Mapping[str, Any], slot: str) -> Answer:
     """Ask the helper about a checkpoint, or look how far it is. slot: the place on this tab's screen that waits."""
     known = stamp(run, int(question["epoch"]))
-    return analyst(str(store().folder)).ask(kind, question, view=f"{slot}/{tab()}", stamp=known)
+    return helper().ask(kind, question, view=f"{slot}/{tab()}", stamp=known)
+
+
+def helper() -> Analyst:
+    """The analysis helper, with the time that one answer may take here."""
+    found = analyst(str(store().folder))
+    found.patience = limits().analysis_s
+    return found
 
 
 def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed: str) -> dict[str, Answer]:

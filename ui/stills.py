@@ -8,6 +8,7 @@ from html import escape
 import streamlit as st
 
 from dynat_core.views import View
+from dynat_core.views.figures import literal
 from dynat_core.views.still import painted
 
 _ZOOMING = {"modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
@@ -35,7 +36,7 @@ def picture(view: View, key: str, zooms: bool = False) -> None:
     """
     head(view.title)
     dark = getattr(st.context.theme, "type", "light") == "dark"
-    figure = painted(dict(view.fig or {}), view.colors, dark)
+    figure = painted(literal(dict(view.fig or {})), view.colors, dark)
     figure["layout"] |= {"height": view.height, "autosize": True}
     save = {"filename": view.id, "format": "svg"} if zooms else {"filename": view.id, "format": "png", "scale": 3}
     config = {"displaylogo": False, "toImageButtonOptions": save, **(_ZOOMING if zooms else _STILL)}

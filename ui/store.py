@@ -114,6 +114,12 @@ def analyst(folder: str) -> Analyst:
     return Analyst(Path(folder))
 
 
+@st.cache_resource(show_spinner=False)
+def checker(folder: str) -> Analyst:
+    """The helper process that checks models while somebody waits; beside the one for trajectories, on all cores."""
+    return Analyst(Path(folder), threads=None)
+
+
 def warm_up() -> None:
     """Have the helper ready by the time somebody asks, but not before the page is drawn."""
     analyst(str(store().folder)).warm(after=4.0)

@@ -49,7 +49,7 @@ def explained(formula: str, where: str, shows: str, not_shows: str, cautions: Se
 def shipped_networks() -> dict[str, str]:
     """The shipped digits networks that are there, id -> title."""
     found = {run.id: run for run in runs() if run.state == "finished"}
-    return {id: found[id].title for id in DEMO_TRIO if id in found and found[id].kept_epochs()}
+    return {id: plain(found[id].title) for id in DEMO_TRIO if id in found and found[id].kept_epochs()}
 
 
 def use_in_a_run(what: str, preset: str, said: str = "") -> None:

@@ -13,16 +13,24 @@ from dynat_core.reports.compared import training_gradients
 from dynat_core.store.runs import Run
 from dynat_core.views.words import number
 
+_CODE = re.compile(r"(?<!`)(`[^`]+`)(?!`)")
+_BREAKS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")  # a line of its own could be a list, a rule, a heading
+_MARKS = re.compile(r"([\\`*_\[\]!<>$~#:|]|^[-+=]|(?<=\d)[.)](?= )|(?<=[wW]{3})\.)")
+_ADDRESS = re.compile(r"(?i)(https?\\:|www)(?=//|\\\.)")  # made a link after all unless a hidden joiner parts it
+_JOINER = "\u2060"
+
 
 def plain(text: object) -> str:
     """Text for a place that reads markdown, so that what somebody typed makes no link, picture or heading.
 
-    Words between backticks stay code, where nothing else has a meaning.
+    Words between two single backticks stay code, where nothing else has a meaning; other backticks are themselves.
     """
-    parts = str(text).split("`")
-    return "`".join(
-        re.sub(r"([\\*_\[\]!<>$~#:])", r"\\\1", part) if k % 2 == 0 else part for k, part in enumerate(parts)
-    )
+    parts = _CODE.split(_BREAKS.sub(" ", str(text)).lstrip())
+    return "".join(part if k % 2 else _literal(part) for k, part in enumerate(parts))
+
+
+def _literal(text: str) -> str:
+    return _ADDRESS.sub(rf"\1{_JOINER}", _MARKS.sub(r"\\\1", text))
 
 
 def outcome(run: Run, which: str = "best") -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ from dynat_core.store.run import Run, part
 from dynat_core.views import compare
 from dynat_core.views.svg import svg
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # and their wide forms
 Files = dict[str, Callable[[], bytes]]
 
 
@@ -282,7 +283,17 @@ def compared_outcome(network: Compared) -> latex.Outcome:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()
+    """The table as it may be opened in a spreadsheet: text that would be taken for a formula has a ' before it."""
+    texts = [name for name in table.columns if table[name].dtype.kind not in "biufc"]
+    return (
+        table.assign(**{name: table[name].map(_no_formula) for name in texts})
+        .to_csv(index=False, lineterminator="\n")
+        .encode()
+    )
+
+
+def _no_formula(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(_FORMULA) else cell
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -28,6 +28,7 @@ from dynat_core.files import jsonable, read_json, replace_file, writing
 from dynat_core.recorded import tables
 from dynat_core.store.evaluation_settings import Measured, build
 from dynat_core.store.jobs import Job
+from dynat_core.store.run import odd_entry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,11 +48,12 @@ class Evaluation:
         self.run_id = folder.parent.parent.name
         self.job = Job(folder)
         request = read_json(folder / "request.json")
-        if request is None or request.get("format") != FORMAT:
+        if request is None or request.get("format") != FORMAT or odd_entry(folder):
             raise RunError(f"The evaluation {self.name} of {self.run_id} is damaged; delete its folder.")
         try:
             self.settings: Any = build(request["settings"])
             self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
+            self.by = str(request.get("by") or "")
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"The evaluation {self.name} of {self.run_id} is damaged; delete its folder.") from error
 
@@ -88,7 +90,7 @@ class Evaluation:
     def samples(self) -> pd.DataFrame:
         """One row per image. Raises RunError where there is none or it is damaged."""
         path = self.folder / "samples.parquet"
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             raise RunError(f"{self.id} has no table of images yet.")
         try:
             return tables.read_samples(path)
@@ -148,12 +150,16 @@ def open_evaluation(run_folder: Path, name: str) -> Evaluation:
     return Evaluation(folder)
 
 
-def create(run_folder: Path, settings: Measured, name: str | None = None) -> Evaluation:
-    """Ask for a measurement: the folder appears whole or not at all. Raises JobError where it cannot be written."""
+def create(run_folder: Path, settings: Measured, name: str | None = None, by: str = "") -> Evaluation:
+    """Ask for a measurement: the folder appears whole or not at all. by: who asks, where people sign in.
+
+    Raises JobError where it cannot be written.
+    """
     created = datetime.now(UTC)
     request = {
         "format": FORMAT,
         "created": created.isoformat(timespec="microseconds"),
+        **({"by": by} if by else {}),
         "settings": settings.model_dump(mode="json"),
     }
     kind = request["settings"]["kind"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dynat_core.files import parse_lines
+from dynat_core.files import open_file, parse_lines
 from dynat_core.recorded import histograms
 
 
@@ -42,10 +43,15 @@ class History:
         return list(dict.fromkeys(key for record in self.records for key in record))
 
 
+_MOST = 1 << 30  # bytes
+
+
 class _Lines:
     """The whole lines of a growing file; after the first read only what was added is read and parsed."""
 
-    def __init__(self) -> None:
+    def __init__(self, measures: bool = False) -> None:
+        """measures: of records whose values are numbers."""
+        self._measures = measures
         self.records: list[dict[str, Any]] = []
         self._used = 0
         self._identity: tuple[int, int] | None = None
@@ -54,18 +60,22 @@ class _Lines:
     def update(self, path: Path) -> bool:
         """Read what is new; say whether the records before it are still the same."""
         try:
-            with open(path, "rb") as file:
+            with open_file(path) as file:
                 stat = os.fstat(file.fileno())
                 grown = self._grew(file, (stat.st_dev, stat.st_ino), stat.st_size)
                 if not grown:
                     self.records, self._used = [], 0
+                if stat.st_size > _MOST:
+                    raise OSError("too large to be a history")
                 self._identity = (stat.st_dev, stat.st_ino)
                 file.seek(self._used)
                 new = file.read()
         except OSError:
-            self.__init__()
+            self.__init__(self._measures)
             return False
         records, used = parse_lines(new)
+        if self._measures:
+            records = [measures(record) for record in records]
         if records:
             self.records = [*self.records, *records]  # a new list: earlier callers keep the one they were given
             self._tail = new[max(0, used - 64) : used]
@@ -85,7 +95,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._epochs, self._histograms = _Lines(), _Lines()
+        self._epochs, self._histograms = _Lines(measures=True), _Lines()
         self._rows: dict[str, dict[int, np.ndarray]] = {}
         self._seen = 0
 
@@ -108,7 +118,8 @@ class _Reader:
             if line.get("version") == histograms.VERSION and isinstance(line.get("epoch"), int):
                 for key, row in line.items():
                     if isinstance(row, list) and len(row) == _entries(key):
-                        self._rows.setdefault(key, {})[line["epoch"]] = np.array(row, dtype=np.uint32)
+                        with suppress(TypeError, ValueError, OverflowError):  # no counts
+                            self._rows.setdefault(key, {})[line["epoch"]] = np.array(row, dtype=np.uint32)
         self._seen = len(self._histograms.records)
 
     def _stacked(self, epochs: int) -> dict[str, np.ndarray]:
@@ -128,10 +139,23 @@ def _entries(key: str) -> int:
     return 0 if edges is None else len(edges) + 1
 
 
+_OTHERS = ("lr", "c_t", "best_epoch", "examples")  # numbers of no split
+
+
+def measures(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with its measures (`split/measure`) as numbers; what is none counts as not measured."""
+    odd = [key for key, value in record.items() if ("/" in key or key in _OTHERS) and not _is_number(value)]
+    return {**record, **dict.fromkeys(odd)} if odd else record
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 1 << 62)
+
+
 def whole_epochs(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records up to the first that is out of order: a damaged file never shifts an epoch."""
     for epoch, record in enumerate(records):
-        if record.get("epoch") != epoch:
+        if type(record.get("epoch")) is not int or record["epoch"] != epoch:
             return records[:epoch]
     return records
 

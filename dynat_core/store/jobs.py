@@ -33,6 +33,7 @@ from dynat_core.places import ROOT
 
 STATES = ("queued", "running", "interrupted", "stopped", "failed", "finished", "broken")
 UNFINISHED = ("queued", "interrupted")  # what a worker takes
+_COUNTS = ("epoch", "epochs", "batch", "batches", "share", "eta_s")  # of a status
 CLAIM_PATIENCE = 0.2  # seconds: somebody who looks at the state holds the lock, shared, for an instant
 
 
@@ -98,8 +99,9 @@ class Job:
         replace_file(self.folder / "status.json", json.dumps(status).encode(), durable=False)
 
     def status(self) -> dict[str, Any] | None:
-        """The last progress written, or None; for display only."""
-        return read_json(self.folder / "status.json")
+        """The last progress written, or None; for display only. What should be a number and is none is left out."""
+        found = read_json(self.folder / "status.json")
+        return found and {key: value for key, value in found.items() if key not in _COUNTS or _counts(value)}
 
     def fail(self, sentence: str, traceback: str = "") -> None:
         """Record why the job failed. Raises OSError where even that cannot be written."""
@@ -114,6 +116,10 @@ class Job:
             "error": str(found.get("error") or "The job failed and could not record why; its log may say more."),
             "traceback": str(found.get("traceback") or ""),
         }
+
+
+def _counts(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 <= value < 1e15)
 
 
 # ------------------------------------------------------------------------------------------------------------ locks
@@ -158,6 +164,8 @@ def _is_locked(path: str) -> bool:
 def open_lock(path: Path) -> int:
     """A file descriptor to hold a lock with; whoever closes it lets go. Raises JobError where it cannot be written."""
     with writing(path.parent):
+        if path.is_symlink():
+            raise JobError(f"{path} is a link and is not followed; remove it.")
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
 
 

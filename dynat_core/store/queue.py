@@ -11,16 +11,32 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from dynat_core.config import AttackedStrategy, RunConfig
+from dynat_core.store import evaluations
 from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.run import Run
+from dynat_core.store.runs import RunStore
 
 _RECENT = 3  # records that a pace is read from
 
 
 def launcher(run: Run) -> str:
-    """Whose turn the run takes: whoever launched it as run.json says, or else all runs of `reproduce` together, or else
-    all runs that nobody in particular launched."""
-    return run.launcher or ("reproduce" if run.id.startswith("paper-") else "")
+    """Whose turn the run takes: whoever signed in and asked for it, or else the launcher that run.json names, or else
+    all runs of `reproduce` together, or else all runs that nobody in particular launched."""
+    return run.by or run.launcher or ("reproduce" if run.id.startswith("paper-") else "")
+
+
+def waiting_for(store: RunStore, by: str = "") -> int:
+    """How many runs and measurements wait, of all people, or of the one who asked for them. Raises RunError.
+
+    by: an address as it stands in run.json; "" for everybody's.
+    """
+    count = 0
+    for run in store.list():
+        if run.state == "broken":
+            continue
+        count += run.kind != "external" and run.state in UNFINISHED and by in ("", run.by)
+        count += sum(job.state in UNFINISHED and by in ("", job.by) for job in evaluations.waiting(run.folder))
+    return count
 
 
 def in_turn(runs: Iterable[Run]) -> list[Run]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynat_core.config import RunConfig
 from dynat_core.errors import ConfigError, RunError
-from dynat_core.files import parse_lines, read_json, read_lines, replace_file, writing
+from dynat_core.files import open_file, parse_lines, read_file, read_json, read_lines, replace_file, writing
 from dynat_core.recorded import tables
 from dynat_core.recorded.trajectories import Trajectories, Trajectory
 from dynat_core.store import history
@@ -45,6 +45,8 @@ _FULL_BELOW = 1 << 20  # bytes left on a disk that cannot take even a sentence
 
 def part(folder: Path, kind: str, epoch: int | str) -> Path:
     """Where the `kind` (a key of ENDINGS) of an epoch lies, or of "best" or "last" for samples."""
+    if isinstance(epoch, str) and epoch not in ("best", "last"):
+        raise RunError(f"There is no epoch {shown(epoch)}; give a number, best or last.")
     name = epoch if isinstance(epoch, str) else f"{epoch:04d}"
     return folder / kind / (name + ENDINGS[kind])
 
@@ -61,8 +63,13 @@ class Run:
         self._broken = broken
         self.kind = "training"  # or "imported" or "external", see RunStore.create
         self.launcher = ""  # whose turns in the queue it takes; empty: nobody in particular
+        self.by = ""  # who asked for it, where people sign in
         self.created = _changed(folder)
         if broken:
+            return
+        if odd := odd_entry(folder):
+            why = "is a link or no plain file and is not followed; put a file in its place"
+            self._broken = f"{shown(odd)} in {self.id} {why}."
             return
         try:
             request = _read_request(folder)
@@ -70,6 +77,7 @@ class Run:
             self._config = RunConfig.build(request["config"])
             self.kind = str(request.get("kind") or "training")
             self.launcher = str(request.get("launcher") or "")[:80]
+            self.by = str(request.get("by") or "")
         except (RunError, ConfigError) as error:
             known = isinstance(error, RunError)
             self._broken = str(error) if known else f"The settings of {self.id} are not valid: {error}"
@@ -179,7 +187,10 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """The summary of a finished run, or None."""
-        return read_json(self.folder / "result.json")
+        found = read_json(self.folder / "result.json")
+        if found is None:
+            return None
+        return {key: value for key, value in found.items() if key not in ("best", "last") or _is_summary(value)}
 
     def error(self) -> dict[str, str] | None:
         """{"error": sentence, "traceback": text} of a failed run, or None."""
@@ -188,7 +199,7 @@ class Run:
     def log_tail(self, n: int = 40) -> str:
         """The last `n` lines that its processes printed."""
         try:
-            with open(self.folder / LOG, "rb") as file:
+            with open_file(self.folder / LOG) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 200 * n))
                 return "\n".join(file.read().decode(errors="replace").splitlines()[-n:])
         except OSError:
@@ -219,14 +230,14 @@ class Run:
     def last_record(self) -> dict[str, Any] | None:
         """The newest record, read from the end of the file, or None."""
         try:
-            with open(self.folder / EPOCHS, "rb") as file:
+            with open_file(self.folder / EPOCHS) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
                 end = file.read()
         except OSError:
             return None
         lines = end.split(b"\n")[:-1]  # what follows the last newline is torn
-        records = parse_lines(lines[-1] + b"\n")[0] if lines else []
-        return records[0] if records else (self.records() or [None])[-1]
+        records = [history.measures(one) for one in parse_lines(lines[-1] + b"\n")[0]] if lines else []
+        return records[0] if records and isinstance(records[0].get("epoch"), int) else (self.records() or [None])[-1]
 
     def history(self) -> History:
         """All epochs and their histograms; cheap to ask again, only new lines are read."""
@@ -306,7 +317,7 @@ class Run:
                 f"{self.id} has no weights any more; bring its folder weights back, or delete the run and train it "
                 "again."
             )
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             raise RunError(f"{self.id} did not keep the weights of epoch {number}; kept: {', '.join(map(str, kept))}.")
         return path
 
@@ -328,7 +339,7 @@ class Run:
     @contextmanager
     def _reading(self, path: Path, what: str) -> Iterator[None]:
         """Whatever goes wrong while a recorded file is read becomes one sentence."""
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             raise RunError(f"{self.id} has no {what}.")
         try:
             yield
@@ -340,10 +351,35 @@ class Run:
             raise RunError(f"{self.id}: the {what} is damaged ({path.name} cannot be read).") from error
 
 
+def _is_summary(found: Any) -> bool:
+    """Whether this is what a run says about its best or last epoch, and not something else under that name."""
+    if not isinstance(found, dict):
+        return False
+    n, *right = (found.get(key) for key in ("n", "clean_correct", "robust_correct"))
+    return (
+        type(found.get("epoch")) is int
+        and type(n) is int
+        and n > 0
+        and all(type(k) is int and 0 <= k <= n for k in right)
+    )
+
+
+def odd_entry(folder: Path) -> str | None:
+    """The name of something in a run's or an evaluation's folder that is neither a file nor a folder of its own.
+
+    A folder that came from elsewhere may hold links: what they lead to would be shown, and written to.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False) and not entry.is_dir(follow_symlinks=False):
+                return entry.name
+    return None
+
+
 def _read_request(folder: Path) -> dict[str, Any]:
     """The content of run.json. Raises RunError with one sentence."""
     try:
-        request = json.loads((folder / "run.json").read_bytes())
+        request = json.loads(read_file(folder / "run.json"))
     except FileNotFoundError as error:
         raise RunError(f"{folder.name} has no run.json; put the file back or delete the folder.") from error
     except OSError as error:

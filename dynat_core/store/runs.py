@@ -53,12 +53,14 @@ class RunStore:
         kind: str = "training",
         files: Mapping[str, bytes] | None = None,
         launcher: str = "",
+        by: str = "",
     ) -> Run:
         """Put a new run into the queue: the folder appears whole or not at all.
 
         kind: "training"; "imported", a network from a file, which is measured once; "external", recorded by a program
         of one's own and never queued. files: what the folder holds from the start, path below it -> content.
-        launcher: who shares the machine with others, a person, a sweep or a browser tab: launchers take turns.
+        launcher: who shares the machine with others, a sweep or a browser tab: launchers take turns.
+        by: who asked for it, where people sign in; all that one person asks for takes turns as one.
         Raises RunError if `id` is taken or no name for a folder, or if settings of this kind cannot be trained;
         JobError where the store cannot be written.
         """
@@ -72,7 +74,7 @@ class RunStore:
             while True:
                 what = config.strategy.name if kind == "training" else kind
                 name = id or f"{created:%Y-%m-%d}-{what}-{config.data.name}-{secrets.token_hex(2)}"
-                if self._appear(name, _request(name, kind, config, created, launcher), files or {}):
+                if self._appear(name, _request(name, kind, config, created, launcher, by), files or {}):
                     return Run(self.folder / name)
                 if id is not None:
                     raise RunError(f"There already is a run called {id}; choose another name, or delete that one.")
@@ -106,7 +108,7 @@ class RunStore:
             raise RunError(f"The run store {self.folder} {reason}; name another in DYNAT_STORE.") from error
 
 
-def _request(id: str, kind: str, config: RunConfig, created: datetime, launcher: str) -> bytes:
+def _request(id: str, kind: str, config: RunConfig, created: datetime, launcher: str, by: str) -> bytes:
     """What run.json holds."""
     request = {
         "format": FORMAT,
@@ -114,6 +116,7 @@ def _request(id: str, kind: str, config: RunConfig, created: datetime, launcher:
         "created": created.isoformat(timespec="microseconds"),
         "kind": kind,
         **({"launcher": launcher} if launcher else {}),
+        **({"by": by} if by else {}),
         "config": config.model_dump(mode="json"),
     }
     return json.dumps(request, indent=1, allow_nan=False).encode()

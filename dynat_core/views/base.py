@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynat_core.views.figures import literal
 from dynat_core.views.ramps import RAMPS
 from dynat_core.views.scales import Scale
 
@@ -282,7 +283,7 @@ def _view_header(view: View, kept: Any) -> dict[str, Any]:
         "notes": [{"series": note.series, "texts": kept(note.texts)} for note in view.notes],
     }
     if view.fig is not None:
-        header |= {"fig": view.fig, "moves": list(view.moves), "fills": list(view.fills), "seek": view.seek}
+        header |= {"fig": literal(view.fig), "moves": list(view.moves), "fills": list(view.fills), "seek": view.seek}
     if view.bins is not None:
         header["bins"] = {"scale": view.bins.scale.measure, "arrays": dict(view.bins.arrays), "along": view.bins.along}
     for name in ("picture", "threshold"):

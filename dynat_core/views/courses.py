@@ -9,7 +9,7 @@ import numpy as np
 
 from dynat_core.views.base import Note, Series, View, held, padded
 from dynat_core.views.distributions import Counted, quantiles
-from dynat_core.views.figures import axis, band, epoch_axis, laid, layout, line
+from dynat_core.views.figures import as_typed, axis, band, epoch_axis, laid, layout, line
 from dynat_core.views.scales import Scale
 from dynat_core.views.words import number, percent, wilson
 
@@ -41,7 +41,7 @@ def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *,
         text = {
             "text": words,
             "hoverinfo": "text",
-            "hovertemplate": f"{series.name}, epoch %{{x}}: %{{text}}<br>{attack}<extra></extra>",
+            "hovertemplate": f"{as_typed(series.name)}, epoch %{{x}}: %{{text}}<br>{attack}<extra></extra>",
         }
         data.append(line(epochs, _listed(robust), f"@s{k}", series.dash, 2.6, meta=k, **text))
         for name, values in (("clean", clean), ("robust", robust)):

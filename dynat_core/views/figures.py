@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from dynat_core.views.scales import Scale
 
 _TEXT = {"color": "@muted", "size": 12}
+_NUMBERS = ("x", "y", "z")  # long, and nothing to read in them
+_TEXTS = ("text", "ticktext", "name", "hovertext")  # what plotly reads as a small kind of HTML
+
+
+def literal(value: Any, key: str = "") -> Any:
+    """A figure whose texts plotly shows as they are: a run may be called `<a href=...>`, or `@ink` like a colour.
+
+    `<br>` still breaks a line. To be asked once, where a figure is handed to plotly.
+    """
+    if isinstance(value, str):
+        return as_typed(value) if key in _TEXTS else value
+    if isinstance(value, Mapping):
+        return {name: literal(part, name) for name, part in value.items()}
+    if isinstance(value, list | tuple) and not (key in _NUMBERS and not any(isinstance(v, str) for v in value[:1])):
+        return [literal(part, key) for part in value]
+    return value
+
+
+def as_typed(text: str) -> str:
+    """One text for plotly: what would be markup, a value of a hover template or a colour token is none of it."""
+    shown = escape(text, quote=False).replace("&lt;br&gt;", "<br>").replace("%{", "%&#123;")
+    return "&#64;" + shown[1:] if shown.startswith("@") else shown
 
 
 def axis(title: str, span: Sequence[float] | None = None, **more: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from dynat_core.views import ramps
 from dynat_core.views.base import GROUND, View
+from dynat_core.views.figures import as_typed, literal
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,14 +36,14 @@ def still(view: View, i: int, dark: bool = False) -> go.Figure:
     if view.picture is not None:
         frame = view.arrays[view.picture.arr][i]
         pixels = frame if frame.ndim == 3 else ramps.table(view.picture.colors)[frame]
-        return go.Figure(go.Image(z=pixels), layout={"title": {"text": view.title}})
+        return go.Figure(go.Image(z=pixels), layout={"title": {"text": as_typed(view.title)}})
     if view.fig is None:
         raise ValueError(f"the view {view.id!r} is not a picture")
-    fig = painted(copy.deepcopy(dict(view.fig)), view.colors, dark)
+    fig = painted(literal(copy.deepcopy(dict(view.fig))), view.colors, dark)
     for fill in view.fills:
         fig["data"][fill["trace"]]["z"] = heat(view.arrays[fill["arr"]], fill["rows"])
     fig["layout"]["shapes"] = [*fig["layout"].get("shapes", []), *painted(shapes(view, i), view.colors, dark)]
-    fig["layout"]["title"] = {"text": view.title}
+    fig["layout"]["title"] = {"text": as_typed(view.title)}
     return go.Figure(fig)
 
 

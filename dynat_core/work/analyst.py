@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from dynat_core.work.helper import ANALYSES, read_frame, write_frame
 NO_TORCH = "Computing this needs torch: run `pip install -r requirements.txt`, then start Dynat again."
 _REMEMBERED = 64  # answers kept in memory, newest asked last
 _VIEWS = 256  # views remembered; browser tabs come and go
+_GRACE = 15.0  # seconds from "enough" until a helper that does not hear it is ended
 
 State = Literal["queued", "working", "ready", "failed"]
 
@@ -59,6 +60,7 @@ class _Task:
     asked: float = field(default_factory=time.monotonic)
     state: State = "queued"
     cancelled: bool = False
+    overdue: bool = False
     error: str | None = None
     progress: float | None = None
 
@@ -72,6 +74,7 @@ class Analyst:
 
     def __init__(self, folder: Path, *, analyses: str = ANALYSES, threads: int | None = 1) -> None:
         """threads: that its helper computes with; None for as many as there are."""
+        self.patience: float | None = None  # seconds that one answer may take to compute; None: any time
         self._folder = folder
         self._threads = threads
         self._analyses = analyses
@@ -204,7 +207,8 @@ class Analyst:
                 helper = self._living_helper()
                 if task is not None and not task.cancelled:
                     self._send({"id": task.number, "kind": task.kind, "request": json.loads(task.request)})
-                    self._await(helper, task)
+                    with self._time_limit(helper, task):
+                        self._await(helper, task)
             except OSError as error:
                 if task is not None:
                     self._fail(task, f"The analysis process could not be started ({error.strerror or error}).")
@@ -226,6 +230,29 @@ class Analyst:
         if helper is not None and helper.stdin is not None:
             with self._writing, contextlib.suppress(OSError, ValueError):  # a dead helper shows when it is read from
                 write_frame(helper.stdin, pack(header, {}))
+
+    @contextlib.contextmanager
+    def _time_limit(self, helper: subprocess.Popen[bytes], task: _Task) -> Iterator[None]:
+        """Cancel what takes too long, and end a helper that does not hear it."""
+
+        def enough() -> None:
+            task.overdue = True
+            self._send({"cancel": task.number})
+
+        timers = []
+        if self.patience is not None:
+            timers = [
+                threading.Timer(self.patience, enough),
+                threading.Timer(self.patience + _GRACE, helper.kill),
+            ]
+        for timer in timers:
+            timer.daemon = True
+            timer.start()
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
 
     def _await(self, helper: subprocess.Popen[bytes], task: _Task) -> None:
         assert helper.stdout is not None
@@ -254,6 +281,10 @@ class Analyst:
             task.state = "ready"
 
     def _fail(self, task: _Task, sentence: str) -> None:
+        if task.overdue:
+            sentence = (
+                f"This takes longer than {self.patience:g} s, the most that one answer may take here; ask for less."
+            )
         with self._wake:
             task.state, task.error = "failed", sentence
             if task.cancelled and self._tasks.get(task.view) is task:

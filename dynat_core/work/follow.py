@@ -6,12 +6,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynat_core.config import NORM_WORDS, describe_eps
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.jobs import UNFINISHED, worker_alive
 from dynat_core.store.run import Run
+from dynat_core.terminal import clean, raw
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TextColumn
 
 _LOOK = 0.2  # seconds
 _GRACE = 5.0  # seconds a run may wait without a worker before that is called an end
@@ -36,17 +41,17 @@ def follow(run: Run) -> str:
 
 def follow_evaluation(evaluation: Evaluation) -> int:
     """Show how an evaluation goes until it has ended, then what it found; return the exit code."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+    columns = (_text("{task.description}"), BarColumn(), _text("{task.fields[words]}"), TimeElapsedColumn())
     alone_since: float | None = None
-    with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
+    with Progress(*columns, console=_console(), disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(evaluation.kind, total=1.0, words="")
         while (state := evaluation.state) in ("running", *UNFINISHED):
             status = evaluation.status() or {}
             eta = status.get("eta_s")
             words = f"{status.get('words', state)}" + (f", {duration(eta)} left" if eta is not None else "")
-            progress.update(task, completed=status.get("share") or 0.0, words=words)
+            progress.update(task, completed=status.get("share") or 0.0, words=clean(words))
             now = time.monotonic()
             waits = state != "running" and not worker_alive(evaluation.folder.parents[2])
             alone_since = (alone_since or now) if waits else None
@@ -109,10 +114,10 @@ def _plain(run: Run) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _bar(run: Run) -> Iterator[Callable[[str], None]]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
-    with Progress(*columns) as progress:
+    columns = (_text("{task.description}"), BarColumn(), _text("{task.fields[words]}"), TimeElapsedColumn())
+    with Progress(*columns, console=_console()) as progress:
         task = progress.add_task("queued", total=run.config.epochs, words="")
 
         def show(state: str) -> None:
@@ -126,9 +131,23 @@ def _bar(run: Run) -> Iterator[Callable[[str], None]]:
                 words += f", {accuracies(last, run.config.recording.steps)}"
             if state == "running" and status.get("eta_s") is not None:
                 words += f", {duration(status['eta_s'])} left"
-            progress.update(task, completed=done + part, description=state, words=words)
+            progress.update(task, completed=done + part, description=state, words=clean(words))
 
         yield show
+
+
+def _console() -> Console:
+    """Where bars are drawn: on the terminal itself."""
+    from rich.console import Console
+
+    return Console(file=raw(sys.stdout))
+
+
+def _text(template: str) -> TextColumn:
+    """A column of words that mean nothing to rich."""
+    from rich.progress import TextColumn
+
+    return TextColumn(template, markup=False)
 
 
 def duration(seconds: float) -> str:

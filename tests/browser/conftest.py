@@ -72,6 +72,13 @@ def new_page(window) -> Iterator[Callable]:
     assert not troubles
 
 
+def free_port() -> int:
+    """A port of this machine that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Servers:
     """servers(script, **environment) -> address: a Streamlit server on a free port; asked again, the same server."""
 
@@ -80,20 +87,18 @@ class Servers:
         self._known: dict[tuple, str] = {}
         self._processes: dict[str, subprocess.Popen] = {}
 
-    def __call__(self, script: Path | str, **environment: str) -> str:
-        key = (str(script), *sorted(environment.items()))
+    def __call__(self, script: Path | str, port: int | None = None, **environment: str) -> str:
+        """port: where a server must stand whose address somebody else knows; any free one by default."""
+        key = (str(script), port, *sorted(environment.items()))
         if key not in self._known:
-            self._known[key] = self._start(ROOT / script, environment)
+            self._known[key] = self._start(ROOT / script, port or free_port(), environment)
         return self._known[key]
 
     def process(self, address: str) -> subprocess.Popen:
         """The server at an address."""
         return self._processes[address]
 
-    def _start(self, script: Path, environment: dict[str, str]) -> str:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def _start(self, script: Path, port: int, environment: dict[str, str]) -> str:
         command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port),
                    "--server.address", "127.0.0.1", "--server.headless", "true"]  # fmt: skip
         log = self._folder / f"server-{port}.log"

@@ -1,0 +1,341 @@
+"""Who may do what: roles, limits, how far a server can be reached, and the one door that changes pass through."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit import config
+from streamlit.runtime.secrets import secrets_singleton
+from streamlit.testing.v1 import AppTest
+
+from dynat_core.access import Access, Limits, exposed, is_local, read, read_files
+from dynat_core.errors import ConfigError
+from dynat_core.presets import preset
+from dynat_core.store import bookkeeping, evaluations
+from dynat_core.store.evaluation_settings import Ladder
+from dynat_core.store.queue import waiting_for
+from dynat_core.store.runs import RunStore
+from dynat_core.work.analyst import Analyst
+from ui import actions, store
+from ui.access import VIEWER, _say_in_the_terminal
+
+ROOT = Path(__file__).resolve().parent.parent
+AUTH = '[auth]\nclient_id = "x"\n'
+LISTS = '[dynat]\neditors = ["Ada@Lab.test"]\nviewers = ["*@lab.test", "guest@*"]\n'
+
+
+def signed(email: object, **claims: object) -> dict[str, object]:
+    return {"is_logged_in": True, "email_verified": True, "email": email, **claims}
+
+
+# ------------------------------------------------------------------------------------------------------------- roles
+
+
+@pytest.fixture
+def rules(tmp_path) -> Access:
+    (tmp_path / "secrets.toml").write_text(AUTH + LISTS)
+    return read_files([tmp_path / "missing.toml", tmp_path / "secrets.toml"])
+
+
+@pytest.mark.parametrize(
+    "user, role",
+    [
+        ({}, "unknown"),
+        ({"email": "ada@lab.test", "email_verified": True}, "unknown"),
+        ({"is_logged_in": "yes", "email": "ada@lab.test", "email_verified": True}, "unknown"),
+        (signed("ada@lab.test"), "editor"),
+        (signed("ADA@LAB.TEST"), "editor"),
+        (signed("ben@lab.test"), "viewer"),
+        (signed("guest@anywhere.test"), "viewer"),
+        (signed("eve@elsewhere.test"), "stranger"),
+        (signed("ada@lab.test", email_verified=False), "stranger"),
+        (signed("ada@lab.test", email_verified=None), "stranger"),
+        (signed("ada@lab.test", email_verified="true"), "stranger"),
+        (signed("eve@evil.test,x@lab.test"), "stranger"),
+        (signed("eve@evil.test x@lab.test"), "stranger"),
+        (signed("eve@evil.test\n@lab.test"), "stranger"),
+        (signed("eve@evil.test@lab.test"), "stranger"),
+        (signed("аda@lab.test"), "stranger"),  # the first letter is a Cyrillic one
+        (signed("ada@lab.test.evil.test"), "stranger"),
+        (signed(None), "stranger"),
+        (signed(["ada@lab.test"]), "stranger"),
+        (signed(""), "stranger"),
+    ],
+)
+def test_an_address_is_an_editor_a_viewer_or_a_stranger(rules, user, role):
+    assert rules.role(user) == role
+
+
+def test_only_a_star_means_anything_in_a_pattern():
+    odd = read({"auth": {"client_id": "x"}, "dynat": {"viewers": ["a?a@lab.test", "[ab]@lab.test"]}})
+    assert [odd.role(signed(email)) for email in ("ada@lab.test", "a@lab.test")] == ["stranger", "stranger"]
+
+
+def test_without_lists_nobody_gets_in_and_without_sign_in_everybody_edits():
+    assert read({"auth": {"client_id": "x"}}).role(signed("ada@lab.test")) == "stranger"
+    assert read({}).role({}) == read({"dynat": {"editors": []}}).role({}) == "editor"
+
+
+def test_unverified_addresses_are_believed_where_that_is_said():
+    trusting = read({"auth": {"client_id": "x"}, "dynat": {"editors": ["a@b.c"], "unverified": True}})
+    assert trusting.role(signed("a@b.c", email_verified=None)) == "editor"
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("dynat = 3", "[dynat]"),
+        ('[dynat]\neditors = "ada@lab.test"', "must be a list of addresses"),
+        ("[dynat]\neditors = [3]", "must be a list of addresses"),
+        ('[dynat]\neditor = ["a"]', "has no editor; there is editors"),
+        ("[dynat]\nunverified = 1", "true or false"),
+        ("[dynat.limits]\nwaiting = 0", "whole number of 1 or more"),
+        ("[dynat.limits]\nwaiting = true", "whole number of 1 or more"),
+        ("[dynat.limits]\nqueue = 3", "has no queue"),
+        ("[dynat\n", "cannot be read"),
+    ],
+)
+def test_rules_that_cannot_be_read_are_a_sentence_and_let_nobody_in(tmp_path, text, sentence):
+    (tmp_path / "secrets.toml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        read_files([tmp_path / "secrets.toml"])
+
+
+@pytest.mark.parametrize(
+    "address, local",
+    [("localhost", True), ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True),
+     ("LOCALHOST.", True), ("unix:///run/dynat.sock", True), (None, False), ("", False), ("0.0.0.0", False),
+     ("::", False),
+     ("192.168.1.5", False), ("gpu.lab.test", False), ("localhost.evil.test", False), ("127.0.0.1.evil.test", False)],
+)  # fmt: skip
+def test_which_addresses_are_of_this_machine_alone(address, local, monkeypatch):
+    assert is_local(address) is local
+    assert exposed(address, Access()) is not local
+    assert not exposed(address, Access(sign_in=True))
+    monkeypatch.setenv("DYNAT_GUARDED", "1")
+    assert not exposed(address, Access())
+
+
+# ------------------------------------------------------------------------------------------------------- the one door
+
+MUTATING = {
+    "create", "request_stop", "resume", "allow", "set_label", "write", "write_json", "write_text", "write_bytes",
+    "touch", "mkdir", "unlink", "rename", "rmdir", "rmtree", "symlink_to", "Popen", "ensure_worker", "stop_workers",
+    "trust", "replace_file", "append_line", "check_call", "system", "copytree", "makedirs", "remove",
+}  # fmt: skip
+KEEPERS = {"rename", "tag", "note", "archive", "delete", "restore", "empty"}  # of bookkeeping
+LINKS = re.compile(r"link|named|clone|schedule", re.IGNORECASE)  # write into the query string, not to the disk
+ALLOWED = {("ui/scrubber/__init__.py", name) for name in ("mkdir", "unlink")}  # lays plotly's script beside the pages
+
+
+def of_screens() -> list[Path]:
+    every = [ROOT / "app.py", *ROOT.glob("pages/*.py"), *ROOT.glob("ui/**/*.py")]
+    return [path for path in every if path.name != "actions.py"]
+
+
+@pytest.mark.parametrize("path", of_screens(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_screens_change_nothing_but_through_the_door(path):
+    name, guilty = path.relative_to(ROOT).as_posix(), []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            keepers = KEEPERS if node.module == "dynat_core.store.bookkeeping" else set()
+            guilty += [alias.name for alias in node.names if alias.name in MUTATING | keepers]
+        if isinstance(node, ast.Attribute):
+            base = ast.unparse(node.value)
+            harmless = base == "actions" or (node.attr == "write" and LINKS.search(base))
+            if not harmless and node.attr in MUTATING | (KEEPERS if base == "bookkeeping" else set()):
+                guilty.append(node.attr)
+    assert not [found for found in guilty if (name, found) not in ALLOWED]
+
+
+def test_every_action_asks_who_it_is(monkeypatch):
+    """Whatever `actions` offers refuses before it looks at what it was given."""
+
+    def refuse() -> None:
+        raise PermissionError("asked")
+
+    monkeypatch.setattr(actions, "refuse_viewers", refuse)
+    here = {name: found for name, found in vars(actions).items() if callable(found) and not name.startswith("_")}
+    guarded = {name: found for name, found in here.items() if hasattr(found, "__wrapped__")}
+    own = {name for name, found in here.items() if getattr(found, "__module__", "") == actions.__name__}
+    assert own - guarded.keys() == {"editors_only"}
+    assert {"launch", "stop", "delete", "add_model", "push", "rename", "empty_trash"} <= guarded.keys()
+    for name, action in guarded.items():
+        if action.__wrapped__.__module__ != "ui.store":  # `look_again` and the like are kept by Streamlit
+            with pytest.raises(PermissionError, match="asked"):
+                action(*[None] * action.__wrapped__.__code__.co_argcount), name
+
+
+# ------------------------------------------------------------------------------------------------------------ screens
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A store with one run of one's own and a shipped one; no helper starts, and no worker."""
+    made = tmp_path / "store"
+    shutil.copytree(ROOT / "checkpoints" / "demo-digits-standard", made / "demo-digits-standard")
+    (RunStore(made).create(preset("quick"), "mine").folder / "stop").touch()
+    monkeypatch.setenv("DYNAT_STORE", str(made))
+    monkeypatch.setattr(Analyst, "warm", lambda analyst, after=0.0: None)
+    monkeypatch.setattr(actions, "ensure_worker", lambda store: None)
+    store.look_again()
+    return made
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    """secrets(text): what stands in secrets.toml from now on, as if the server had just started."""
+    file, before = tmp_path / "secrets.toml", config.get_option("secrets.files")
+    config.set_option("secrets.files", [str(file)])
+
+    def write(text: str) -> None:
+        file.write_text(text)
+        secrets_singleton._reset()
+
+    yield write
+    config.set_option("secrets.files", before)
+    secrets_singleton._reset()
+
+
+def show(page: str, user: dict[str, object] | None = None) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    if user is not None:
+        app.user = user
+    app.run()
+    if page != "app.py":
+        app.switch_page(page).run()
+    assert not app.exception
+    return app
+
+
+def button(app: AppTest, label: str):
+    return next(found for found in app.button if found.label == label)
+
+
+def words(app: AppTest) -> str:
+    boxes = [*app.get("html"), *app.markdown, *app.caption, *app.info, *app.error]
+    return "\n".join(str(getattr(box, "body", "") or getattr(box, "value", "")) for box in boxes).replace("\\", "")
+
+
+def test_nobody_signed_in_sees_the_way_in_and_nothing_else(folder, secrets):
+    secrets(AUTH + LISTS)
+    for page in ("app.py", "pages/runs.py"):
+        app = show(page, {})
+        assert [found.label for found in app.button] == ["Sign in"]
+        assert "Sign in to look at the runs" in words(app) and "Digits" not in words(app)
+
+
+def test_several_providers_each_have_a_button(folder, secrets):
+    secrets('[auth]\n[auth.lab]\nclient_id = "x"\n[auth.university]\nclient_id = "y"\n' + LISTS)
+    assert [found.label for found in show("app.py", {}).button] == ["Sign in with lab", "Sign in with university"]
+
+
+def test_rules_that_cannot_be_read_show_one_sentence_and_nothing_else(folder, secrets):
+    secrets("[auth\n")
+    app = show("app.py")
+    assert not app.button and len(app.error) == 1 and "cannot be read" in words(app)
+
+
+def test_a_viewer_s_press_of_a_dead_button_is_refused(folder, secrets):
+    secrets(AUTH + LISTS)
+    app = show("pages/train.py", signed("ben@lab.test"))
+    start = button(app, "Start the run")
+    assert start.disabled and start.help == VIEWER
+    start._value = True  # what `click` will not do, and a browser can
+    app.run()
+    assert VIEWER in words(app) and not app.exception
+    assert len(RunStore(folder).list()) == 2
+    resume = button(app, "Resume")
+    assert resume.disabled
+    resume._value = True
+    app.run()
+    assert VIEWER in words(app)
+    assert RunStore(folder).open("mine").state == "stopped"
+
+
+def test_an_editor_s_run_bears_the_name_of_who_asked_and_counts_for_them_alone(folder, secrets):
+    secrets(AUTH + LISTS + "[dynat.limits]\nwaiting = 1\n")
+    app = show("pages/train.py", signed("ada@lab.test"))
+    button(app, "Start the run").click().run()
+    (made,) = [run for run in RunStore(folder).list() if run.by]
+    assert made.by == "ada@lab.test" and waiting_for(RunStore(folder), "ada@lab.test") == 1
+    button(app, "Start the run").click().run()
+    assert "You have 1 runs and measurements in the queue, and 1 is the most" in words(app)
+    assert waiting_for(RunStore(folder)) == 1 and waiting_for(RunStore(folder), "ben@lab.test") == 0
+
+
+def test_measurements_count_as_waiting(folder):
+    run = RunStore(folder).open("demo-digits-standard")
+    evaluations.create(run.folder, Ladder(n=8), by="ada@lab.test")
+    assert waiting_for(RunStore(folder), "ada@lab.test") == waiting_for(RunStore(folder)) == 1
+
+
+def test_without_sign_in_all_share_one_limit_and_nothing_is_signed(folder, secrets):
+    secrets("[dynat.limits]\nwaiting = 1\n")
+    app = show("pages/train.py")
+    button(app, "Start the run").click().run()
+    button(app, "Start the run").click().run()
+    assert "There are 1 runs and measurements in the queue" in words(app)
+    (made,) = [run for run in RunStore(folder).list() if run.state == "queued"]
+    assert made.by == "" and '"by"' not in (made.folder / "run.json").read_text()
+
+
+def test_an_upload_that_is_too_large_is_a_sentence(folder, secrets):
+    secrets("[dynat.limits]\nupload_mb = 1\n")
+
+    def page() -> None:
+        from ui.add_model import brought
+
+        brought("net.pt", bytes(1_000_001), {})
+
+    app = AppTest.from_function(page).run()
+    assert "The file has more than 1 MB" in words(app)
+
+
+@pytest.mark.parametrize("said", [{"--name": "a\x00b"}, {"--eps": "1\n2"}, {"--name": "a\x1b[2J"}])
+def test_control_characters_in_a_form_are_a_sentence(folder, said):
+    def page(said) -> None:
+        from ui.add_model import brought
+
+        brought("net.pt", b"x", said)
+
+    app = AppTest.from_function(page, args=(said,)).run()
+    assert "has control characters in it" in words(app) and not app.exception
+
+
+def test_whoever_is_taken_off_the_list_is_off_it_at_once(folder, secrets):
+    secrets(AUTH + LISTS)
+    app = show("pages/train.py", signed("ada@lab.test"))
+    assert not button(app, "Start the run").disabled
+    secrets(AUTH + "[dynat]\neditors = []\n")
+    button(app, "Start the run").click().run()
+    assert len(RunStore(folder).list()) == 2
+    assert "may not look at anything here" in words(app)
+
+
+@pytest.mark.parametrize("address, warned", [("0.0.0.0", True), ("localhost", False)])
+def test_every_screen_of_a_server_that_strangers_can_reach_says_so(folder, secrets, address, warned, capsys):
+    secrets("")
+    _say_in_the_terminal.clear()
+    before = config.get_option("server.address")
+    config.set_option("server.address", address)
+    try:
+        for page in ("app.py", "pages/runs.py"):
+            assert ("can start, stop and delete runs here: nobody has to sign in" in words(show(page))) is warned
+        assert capsys.readouterr().out.count("WARNING: Anybody who can reach") == int(warned)
+    finally:
+        config.set_option("server.address", before)
+
+
+def test_the_limits_have_sensible_defaults():
+    assert read({}).limits == Limits(waiting=100, upload_mb=200, analysis_s=300)
+
+
+def test_deleting_and_labels_go_through_the_door_for_editors(folder):
+    run = RunStore(folder).open("mine")
+    bookkeeping.rename(run, "x")
+    assert RunStore(folder).open("mine").title == "x"
