@@ -13,6 +13,7 @@ from typing import Any
 
 from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd
 from dynat_core.files import read_lines
+from dynat_core.store.formats import FORMAT
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 
@@ -93,7 +94,7 @@ def write_run(folder: Path, **changes: Any) -> Path:
     """A folder with only a run.json in it; `changes` replace its entries."""
     folder.mkdir(parents=True)
     request = {
-        "format": 1,
+        "format": FORMAT,
         "id": folder.name,
         "created": "2026-01-01T00:00:00+00:00",
         "kind": "training",

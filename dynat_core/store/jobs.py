@@ -28,6 +28,7 @@ from typing import Any
 from dynat_core.errors import JobError
 from dynat_core.files import read_json, replace_file, writing
 from dynat_core.places import ROOT
+from dynat_core.store.logs import put_aside
 
 STATES = ("queued", "running", "interrupted", "stopped", "failed", "finished", "broken")
 UNFINISHED = ("queued", "interrupted")  # what a worker takes
@@ -157,9 +158,11 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 # store/.worker/alive.lock   held shared by every living worker, so it says whether there is one
 # store/.worker/start.lock   held while a worker is started, and while one decides to end for lack of work
 # store/.worker/state.json   device and job of the worker that wrote last, for display only
+# store/.worker/worker.log   what they print
 # store/.worker/stop         touched to end the workers; each ends when it changes after their start
 
 
+WORKER_LOG = "worker.log"
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -213,7 +216,8 @@ def ensure_worker(store: Path | str) -> None:
             # Taken here and inherited, so that a worker counts as alive from its very first moment.
             take(presence, fcntl.LOCK_SH, patience=1)
             (folder / "stop").unlink(missing_ok=True)  # from now on one is meant for the new worker
-            with open(_log(folder), "ab") as log:
+            put_aside(folder / WORKER_LOG)
+            with open(folder / WORKER_LOG, "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "dynat_core", "worker", "--presence", str(presence)],
                     stdin=subprocess.DEVNULL,
@@ -256,11 +260,3 @@ def child_environment(store: Path) -> dict[str, str]:
         "PYTHONPATH": path,
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _log(folder: Path) -> Path:
-    path = folder / "worker.log"
-    with contextlib.suppress(OSError):
-        if path.stat().st_size > 1_000_000:
-            path.replace(folder / "worker.log.1")
-    return path

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from dynat_core.errors import RunError
 from dynat_core.files import append_line, jsonable, parse_lines, replace_file
 from dynat_core.recorded import histograms, tables
+from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import whole_epochs
-from dynat_core.store.run import ENDINGS, EPOCHS, FORMAT, HISTOGRAMS, RESUME, Run, part
+from dynat_core.store.run import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, Run, part, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,16 +133,16 @@ class RunWriter:
 
             with safe_open(path, framework="pt") as file:
                 note = file.metadata() or {}
+                _refuse_other_version(self.run.id, note["format"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            version, recorded, meta = note["format"], int(note["recorded"]), json.loads(note["state"])
+            return (tensors, json.loads(note["state"])), int(note["recorded"])
+        except RunError:
+            raise
         except Exception as error:  # whatever a cut or scrambled file makes the parsers say
             raise RunError(
                 f"{self.run.id} cannot go on: {path} is damaged; its records are kept. "
                 "Delete that file and resume to train it again from the start."
             ) from error
-        if version != str(FORMAT):
-            raise RunError(f"{self.run.id} was begun by another version of Dynat (format {version}); resume it there.")
-        return (tensors, meta), recorded
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         try:
@@ -177,6 +178,15 @@ class RunWriter:
             kept += used
         if kept < len(content):
             replace_file(path, content[:kept])
+
+
+def _refuse_other_version(id: str, version: str) -> None:
+    """What the file to resume from holds has been the same in every format so far."""
+    if version not in map(str, range(1, FORMAT + 1)):
+        raise RunError(
+            f"{id} was begun by another version of Dynat (format {shown(version)}); its records are kept, "
+            "resume it with that version."
+        )
 
 
 def _tensors_to_bytes(tensors: Mapping[str, Tensor], note: dict[str, str] | None = None) -> bytes:

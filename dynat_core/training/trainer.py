@@ -18,6 +18,7 @@ from torch import Tensor
 from dynat_core.attack.frozen import Frozen
 from dynat_core.config import RunConfig
 from dynat_core.devices import choose
+from dynat_core.errors import StateError
 from dynat_core.images import data
 from dynat_core.networks import models
 from dynat_core.recorded.records import Histograms, Record, mean, summarise
@@ -70,11 +71,17 @@ def train(
     """Train as `config` says, from the start or on from `state`.
 
     device: overrides config.device. dataset: that of `config.data`, for a caller who has it already.
-    Raises DataError or DeviceError before the first event.
+    Raises DataError, DeviceError, or StateError for a state that another version saved, before the first event.
     """
     run = _Run(config, choose(device or config.device), dataset or data.load(config.data))
     if state is not None:
-        run.load(*state)
+        try:
+            run.load(*state)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            first = (str(error).strip().splitlines() or [""])[0][:120]
+            raise StateError(
+                f"The saved state is of another version of Dynat ({type(error).__name__}: {first})."
+            ) from error
     if run.epoch < 0:
         yield from run.measure_untrained()
         yield from run.close_epoch()
