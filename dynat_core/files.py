@@ -49,7 +49,7 @@ def _refusal(error: OSError, folder: Path) -> str:
         return f"{folder} is not there any more: it was deleted or moved, and nothing was changed."
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"{folder} is not a folder that can be written: name another store in DYNAT_STORE."
-    where = error.filename or folder  # a folder or a link where a file belongs, a disk that fails
+    where = error.filename2 or error.filename or folder  # a folder or a link where a file belongs, a disk that fails
     return f"{os.fsdecode(where)} cannot be written ({error.strerror}): see what is in its place, and try again."
 
 

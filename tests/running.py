@@ -31,6 +31,20 @@ def tiny(**changes: Any) -> RunConfig:
     ).with_values(changes)
 
 
+def load_torch() -> None:
+    """Load torch and the data here, once, so that forked children need not."""
+    import torch
+
+    import dynat_core.training.trainer  # noqa: F401
+    from dynat_core.images import data
+
+    torch.set_num_threads(1)
+    data.load(tiny().data)
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.zeros(1)  # no backward here: its threads would not survive a fork on a machine with a GPU
+    torch.optim.SGD([weight], lr=1.0).step()  # its first step imports a good part of torch
+
+
 def in_child(task: Callable[[], object]) -> int | None:
     """Run `task` in a forked process, which has torch already; return its exit code (negative: the signal)."""
     child = multiprocessing.get_context("fork").Process(target=task)

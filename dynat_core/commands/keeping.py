@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dynat_core.commands.asked import find
-from dynat_core.errors import JobError, RunError
+from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.store.evaluations import Evaluation, open_evaluation
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
@@ -143,7 +143,7 @@ def prune(arguments: argparse.Namespace) -> int:
     for run in named or [run for run in RunStore().list() if run.state != "broken" and not disk.is_shipped(run)]:
         try:
             done = disk.plan(run, keep, tables) if arguments.dry_run else disk.prune(run, keep, tables)
-        except RunError as error:
+        except DynatError as error:
             if named:
                 raise
             print(error)  # such as one that runs: it stays as it is, the others are done

@@ -352,7 +352,8 @@ def _read_request(folder: Path) -> dict[str, Any]:
     request = upgraded(request, folder.name)
     try:
         datetime.fromisoformat(request["created"]).astimezone()
-        request["config"], request["kind"]
+        request["config"]
+        request["kind"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"run.json of {folder.name} is incomplete; put a copy back or delete the folder.") from error
     return request
