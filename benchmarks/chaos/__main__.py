@@ -4,8 +4,8 @@ that of a run nobody disturbed, and does every screen open?
     python -m benchmarks.chaos --seed 1 --share 1 --to benchmarks/results/chaos.json
 
 The seed decides what is struck and when; what a process is doing at that moment, no seed decides. `--share .1` is a
-short form. It ends with code 1 if anything did not hold. Full disks and read-only ones are real file systems in memory, for
-which it has to run as root; elsewhere they are left out and said so. Ends by itself after about ten minutes.
+short form. It ends with code 1 if anything did not hold. Full disks and read-only ones are real file systems in
+memory, for which it has to run as root; elsewhere they are left out and said so. Ends by itself in about ten minutes.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def chaos(ledger: Ledger, folder: Path, seed: int, share: float, browsers: bool 
         long = None
     else:
         ledger.say("the undisturbed twin of a long run")
-        long = finished_run(folder / "long", tiny(epochs="300"))
+        long = finished_run(folder / "long", tiny(epochs="200"))
     screens_of(ledger, folder, jobs, twin, rng, share)
     if long is not None:
-        whole_processes(ledger, folder, twin, long, rng, some(44))
+        whole_processes(ledger, folder, twin, long, rng, some(30))
     if browsers:
-        in_browsers(ledger, folder, rng, some(12))
+        in_browsers(ledger, folder, rng, some(8))
 
 
 def screens_of(ledger: Ledger, folder: Path, jobs: Jobs, twin: Run, rng: random.Random, share: float) -> None:
@@ -88,7 +88,7 @@ def screens_of(ledger: Ledger, folder: Path, jobs: Jobs, twin: Run, rng: random.
     try:
         names = sorted(path.name for path in jobs.snapshots.iterdir() if not path.name.startswith("."))
         for name in names:
-            screens.of([name, "whole"] if name != "whole" else ["whole"], name, many=2 if share >= 0.5 else 1)
+            screens.of([name, "whole"] if name != "whole" else ["whole"], name)
         screens.all("everything above", run=["whole"])
     finally:
         screens.close()

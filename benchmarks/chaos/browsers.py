@@ -17,6 +17,7 @@ from tests.running import tiny, until
 from tools.install_browser import find_browser
 
 ROOT = Path(__file__).resolve().parents[2]
+_STOP = '[class*="-stop-{}"] button'  # of one run; the browser has one of its own
 ACTIONS = ("rename", "tag", "archive", "delete", "stop")
 
 
@@ -42,10 +43,12 @@ def two_browsers(ledger: Ledger, address: str, store: RunStore, rng: random.Rand
                     until(lambda run=run: run.running, "the run begins")
                 pages = [_open(browser, address, run.id, action) for action in pair]
                 for page, action in zip(pages, pair, strict=True):
-                    _prepare(page, action)
+                    _prepare(page, action, run.id)
                 for page, action in zip(pages, pair, strict=True):
-                    _act(page, action)
+                    _act(page, action, run.id)
                     ledger.fault(f"two browsers: {action}")
+                if "stop" in pair:
+                    until(lambda run=run: run.state != "running", "the run stops, or is gone")
                 for page, action in zip(pages, pair, strict=True):
                     _settled(page)
                     text = page.locator("body").inner_text()
@@ -68,9 +71,8 @@ def _came_out(ledger: Ledger, store: RunStore, id: str, pair: tuple[str, ...]) -
     there, deleted = (store.folder / id).exists(), [entry.id for entry in bookkeeping.deleted(store)].count(id)
     if there + deleted != 1:
         ledger.problem(f"{pair}: {id} is there {int(there)} and in the trash {deleted} times")
-    if there and "stop" in pair and "delete" not in pair:
-        run = store.open(id)
-        until(lambda: run.state == "stopped", "the run stops")
+    if there and "stop" in pair and store.open(id).state != "stopped":
+        ledger.problem(f"{pair}: {id} is {store.open(id).state}")
     if there and pair == ("rename", "tag"):
         label = bookkeeping.label(store.open(id))
         if not label.title or not label.tags:
@@ -86,10 +88,10 @@ def _open(browser: Any, address: str, id: str, action: str) -> Any:
     return page
 
 
-def _prepare(page: Any, action: str) -> None:
+def _prepare(page: Any, action: str, run: str) -> None:
     """Everything up to the last click."""
     if action == "stop":
-        page.get_by_role("button", name="Stop").first.wait_for()
+        page.locator(_STOP.format(run)).wait_for()
         return
     box = page.locator('[data-testid="stDataFrame"]').bounding_box()
     page.mouse.click(box["x"] + 17, box["y"] + 34 + 14)
@@ -100,12 +102,15 @@ def _prepare(page: Any, action: str) -> None:
         page.get_by_label("Tags").fill("both")
 
 
-def _act(page: Any, action: str) -> None:
+def _act(page: Any, action: str, run: str) -> None:
     """The click that does it; it returns before the server has answered."""
-    name = {"rename": "Save", "tag": "Save", "archive": "Archive", "delete": "Delete", "stop": "Stop"}[action]
-    page.get_by_role("button", name=name).first.click(no_wait_after=True)
+    if action == "stop":
+        page.locator(_STOP.format(run)).click(no_wait_after=True)
+        return
+    name = {"rename": "Save", "tag": "Save", "archive": "Archive", "delete": "Delete"}[action]
+    page.get_by_role("button", name=name, exact=True).click(no_wait_after=True)
 
 
 def _settled(page: Any) -> None:
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)  # for what was clicked to arrive
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')

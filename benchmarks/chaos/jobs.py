@@ -199,7 +199,7 @@ class Jobs:
 
     # -- the clock
 
-    def clock(self, library: str | None, n: int) -> None:
+    def clock(self, library: str | None, n: int, starts: int = 3) -> None:
         """Real processes under another clock: libfaketime where it is installed moves the wall clock of each start by
         years, forth and back; the files' times are moved as well."""
         for _ in range(n):
@@ -215,7 +215,7 @@ class Jobs:
                 )  # fmt: skip
                 epochs = len(run.records())
                 until(lambda run=run, e=epochs, c=child: len(run.records()) > e or c.poll() is not None, "it goes on")
-                if child.poll() is None and len(run.starts()) < 3:
+                if child.poll() is None and len(run.starts()) < starts:
                     child.kill()
                 child.wait(120)
                 for path in run.folder.rglob("*"):

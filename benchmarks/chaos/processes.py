@@ -12,16 +12,17 @@ import time
 import urllib.request
 from pathlib import Path
 
-from benchmarks.chaos.jobs import PAUSED, Jobs
+from benchmarks.chaos.jobs import PAUSED
 from benchmarks.chaos.ledger import Ledger
 from dynat_core.files import read_json
 from dynat_core.store.jobs import child_environment, ensure_worker, worker_alive
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst, Answer
-from tests.running import tiny, until
+from tests.running import until
 
 ROOT = Path(__file__).resolve().parents[2]
+TARGETS = ["supervisor", "job", "helper", "server", "job", "supervisor", "second worker"]
 KINDS = ("kill", "pause", "pause-kill")
 
 
@@ -49,12 +50,15 @@ class House:
     def strike(self, run: Run, n: int, epochs_left: int) -> None:
         """`n` faults at random moments while `run` trains; then it finishes."""
         done = 0
-        while done < n and run.state != "finished":
+        deck: list[str] = []
+        while done < n and len(run.records()) <= run.config.epochs - epochs_left:
             self._see_to(run)
-            time.sleep(self.rng.uniform(0, 4))
-            if len(run.records()) > run.config.epochs - epochs_left:
-                break
-            done += self._fault(run)
+            if self.rng.random() < 0.7:  # into its training, else wherever it happens to be, most often starting
+                self._gets_on(run)
+            time.sleep(self.rng.uniform(0, 0.7))
+            if not deck:
+                deck = self.rng.sample(TARGETS, k=len(TARGETS))
+            done += self._fault(run, deck.pop())
         self._see_to(run)
         until(lambda: self._see_to(run) or run.state == "finished", "the run finishes")
 
@@ -67,9 +71,13 @@ class House:
         if self.server.poll() is not None:
             self.server = self._serve()
 
-    def _fault(self, run: Run) -> bool:
+    def _gets_on(self, run: Run) -> None:
+        """Wait for a record that is not there yet."""
+        before = len(run.records())
+        until(lambda: len(run.records()) > before or run.state == "finished" or self._see_to(run), "the run gets on")
+
+    def _fault(self, run: Run, who: str) -> bool:
         """One fault at one of them; says whether there was something to strike."""
-        who = self.rng.choice(["supervisor", "job", "helper", "server", "job", "supervisor", "second worker"])
         if who == "second worker":
             return self._second_worker()
         pid = {
@@ -155,13 +163,6 @@ class House:
                 return False
 
         until(answers, "the web server answers")
-
-
-def long_run(jobs: Jobs, epochs: int) -> Run:
-    """The undisturbed twin of a run of that many epochs."""
-    from tests.running import finished_run
-
-    return finished_run(jobs.store.folder.parent / "long", tiny(epochs=str(epochs)))
 
 
 def strike(pid: int, kind: str) -> bool:

@@ -46,13 +46,12 @@ class Screens:
         for page in PAGES:
             self.open(page, after, **query)
 
-    def of(self, ids: Iterable[str], after: str, many: int = 2) -> None:
-        """Open the next `many` screens about these runs, in rotation."""
+    def of(self, ids: Iterable[str], after: str) -> None:
+        """Open the list of all runs, and the next screen about these, in rotation."""
         wanted = list(ids)
-        for _ in range(many):
-            page = OF_A_RUN[self._turn % len(OF_A_RUN)]
-            self._turn += 1
-            self.open(page, after, **({"clone": wanted[0]} if page == "pages/train.py" else {"run": wanted}))
+        page = OF_A_RUN[self._turn % len(OF_A_RUN)]
+        self._turn += 1
+        self.open(page, after, **({"clone": wanted[0]} if page == "pages/train.py" else {"run": wanted}))
 
     def open(self, page: str, after: str, **query: Any) -> None:
         """Open one screen and hold it to what a screen must be."""
