@@ -123,8 +123,8 @@ def choose(found: list[Row], sized: bool) -> list[Row]:
     shown = table(found, sized)
     times = st.session_state.setdefault(f"{SCREEN}.times", 0)  # an action unticks everything
     key = f"{TABLE}.{times}.{hash(tuple(row.run.id for row in found)) & 0xFFFFFFFF}"
-    wide = {"title": 230, "state": 84, "strategy": 92, "data": 84, "epoch": 74, "clean %": 66, "robust %": 72,
-            "95 % interval": 100, "images": 64, "attack": 190, "MB": 60, "note": 200, "tags": 120,
+    wide = {"title": 200, "state": 84, "strategy": 92, "data": 84, "epoch": 74, "clean %": 66, "robust %": 72,
+            "95 % interval": 100, "images": 64, "MB": 56, "attack": 190, "note": 200, "tags": 120,
             "id": 240}  # fmt: skip
     config: dict[str, Any] = {name: st.column_config.Column(width=width) for name, width in wide.items()}
     for name in ("clean %", "robust %", "MB"):

@@ -14,15 +14,17 @@ import pytest
 from running import assert_same, finished_run, in_child, load_torch, recorded, tiny, train_here, until, write_run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from streamlit.testing.v1 import AppTest
 
 from dynat_core.__main__ import main
 from dynat_core.errors import ConfigError, JobError, RunError
 from dynat_core.files import read_json
-from dynat_core.store import disk, evaluations, formats, logs
+from dynat_core.store import disk, evaluations, formats, logs, run_writer
 from dynat_core.store.evaluation_settings import Check
 from dynat_core.store.jobs import Job, child_environment
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from ui.run_list import Wish, asked, rows, table
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = {"epochs": "5", "recording.keep_weights": "all"}
@@ -157,6 +159,42 @@ def test_the_command_leaves_out_a_run_at_work_and_refuses_one_that_is_named(run,
         assert "a-run is running" in capsys.readouterr().err
 
 
+def disk_popover() -> None:
+    """The script of a page that shows only the popover; what its button asks for stays in the session."""
+    import streamlit as st
+
+    from dynat_core.store.runs import RunStore
+    from ui.room import room
+
+    def prune(*asked: object) -> None:
+        st.session_state["asked"] = asked
+
+    room(RunStore().list(), "here", prune)
+
+
+def test_the_screen_says_what_pruning_would_free_and_spares_the_demos_among_several(run):
+    shutil.copytree(ROOT / "checkpoints" / "demo-digits-dynamic", run.folder.parent / "demo-digits-dynamic")
+    app = AppTest.from_function(disk_popover, default_timeout=60).run()
+    assert app.button(key="prune").label == f"Prune: frees {disk.words(disk.plan(run).frees)}"
+    assert any("demos that came with Dynat are left out" in caption.value for caption in app.caption)
+    app.number_input(key="here.every").set_value(2)
+    app.checkbox(key="here.tables").check().run()
+    assert app.button(key="prune").label == f"Prune: frees {disk.words(disk.plan(run, 2, True).frees)}"
+    app.button(key="prune").click().run()
+    runs, every, tables = app.session_state["asked"]
+    assert ([one.id for one in runs], every, tables) == (["a-run"], 2, True)
+    assert len(run.kept_epochs()) == 6, "the popover itself removes nothing"
+
+
+def test_the_list_says_megabytes_and_orders_by_them(run):
+    shutil.copytree(run.folder, run.folder.parent / "larger")
+    (run.folder.parent / "larger" / "log.txt").write_text("x" * 3_000_000)
+    found = asked(rows(RunStore().list()), Wish(by="size"))
+    assert [row.run.id for row in found] == ["larger", "a-run"]
+    assert table(found)["MB"].tolist() == [round(disk.size(row.run) / 1e6, 1) for row in found]
+    assert table(found, sized=False)["MB"].tolist() == [None, None]
+
+
 # --------------------------------------------------------------------------------------------------- other versions
 
 
@@ -173,7 +211,8 @@ def make_format_1(run: Run) -> None:
 def change_resume(path: Path, **note: str) -> None:
     with safe_open(path, framework="pt") as file:
         old = file.metadata()
-    save_file(load_file(path), path, {**old, **note})
+    kept = {key: text for key, text in {**old, **note}.items() if key != "crc32" or note.get("format") != "1"}
+    save_file(load_file(path), path, kept)
 
 
 def test_a_run_of_the_previous_format_opens_as_what_it_is_and_its_files_stay(tmp_path):
@@ -242,6 +281,26 @@ def test_what_a_later_version_would_go_on_from_is_refused_and_nothing_is_changed
     assert {name: found for name, found in recorded(run).items() if name != "error.json"} == before
 
 
+@pytest.mark.parametrize("part", ["model/", "best/", "state"])
+def test_one_wrong_number_in_the_file_to_resume_from_is_damage_and_no_other_run(tmp_path, part):
+    run = RunStore(tmp_path).create(tiny())
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 2)) == 0
+    resume = run.folder / "resume.safetensors"
+    with safe_open(resume, framework="pt") as file:
+        note = file.metadata()
+    tensors = load_file(resume)
+    if part == "state":
+        note["state"] = note["state"].replace('"best_epoch": ', '"best_epoch": 1')
+    else:
+        name = next(name for name in tensors if name.startswith(part) and tensors[name].is_floating_point())
+        tensors[name].view(-1)[0] += 1e-6
+    save_file(tensors, resume, note)
+    before = recorded(run)
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.state == "failed" and f"{resume} is damaged; its records are kept" in (run.problem or "")
+    assert {name: found for name, found in recorded(run).items() if name != "error.json"} == before
+
+
 @pytest.mark.parametrize("change", ["renamed", "reshaped"])
 def test_a_state_of_a_network_that_changed_since_is_refused_and_the_records_stay(tmp_path, reference, change):
     run = RunStore(tmp_path).create(tiny())
@@ -253,7 +312,7 @@ def test_a_state_of_a_network_that_changed_since_is_refused_and_the_records_stay
     tensors = load_file(resume)
     name = next(name for name in tensors if name.startswith("model/") and tensors[name].dim() > 1)
     tensors["model/other" if change == "renamed" else name] = tensors.pop(name)[:1].contiguous()
-    save_file(tensors, resume, note)
+    save_file(tensors, resume, {**note, "crc32": run_writer._checksum(tensors, note)})
     records = run.records()
     assert in_child(lambda: train_here(run)) == 0
     assert run.problem == (

@@ -25,13 +25,16 @@ def room(runs: Sequence[Run], key: str, prune: Prune) -> None:
             "Pruning removes weights for good. The first, the best and the last epoch stay, each that an evaluation "
             "is about, and all records: every curve stays whole."
         )
+        wanted = [run for run in runs if len(runs) == 1 or not disk.is_shipped(run)]
+        if len(wanted) < len(runs):
+            st.caption("The demos that came with Dynat are left out; each is pruned only when it is chosen alone.")
         every = st.number_input("Keep every k-th epoch too (0: none)", 0, 10_000, 0, key=f"{key}.every") or None
         tables = st.checkbox("Tables of samples and probes too", key=f"{key}.tables")
         frees = 0
-        for run in runs:
+        for run in wanted:
             try:
                 frees += disk.plan(run, every, tables).frees
             except DynatError as error:
                 st.warning(plain(str(error)))
         words = f"Prune: frees {disk.words(frees)}" if frees else "Nothing to prune"
-        st.button(words, key="prune", disabled=not frees, on_click=prune, args=(runs, every, tables))
+        st.button(words, key="prune", disabled=not frees, on_click=prune, args=(wanted, every, tables))

@@ -7,7 +7,7 @@ When what is written changes so that an older reader, or today's reader of an ol
 FORMAT and add a step. A setting that is only new needs neither, as long as its default is what was done before it.
 
     1   settings need not name their optimiser, which was SGD, nor the run its kind, which was training
-    2   both are always named
+    2   both are always named; the file to resume from carries a checksum of what it holds
 """
 
 from __future__ import annotations

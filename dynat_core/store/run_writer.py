@@ -8,6 +8,7 @@ records are those of a run that was never interrupted.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,7 @@ class RunWriter:
     def resume(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Replace the file to resume from, then delete the weights that are not kept."""
         note = {"format": str(FORMAT), "recorded": str(self.recorded), "state": json.dumps(meta)}
+        note["crc32"] = _checksum(tensors, note)
         replace_file(self.folder / RESUME, _tensors_to_bytes(tensors, note))
         self._prune()
 
@@ -135,6 +137,8 @@ class RunWriter:
                 note = file.metadata() or {}
                 _refuse_other_version(self.run.id, note["format"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if note["format"] != "1" and note["crc32"] != _checksum(tensors, note):
+                raise ValueError("the checksum differs")  # one wrong bit in a weight, and it would be another run
             return (tensors, json.loads(note["state"])), int(note["recorded"])
         except RunError:
             raise
@@ -187,6 +191,17 @@ def _refuse_other_version(id: str, version: str) -> None:
             f"{id} was begun by another version of Dynat (format {shown(version)}); its records are kept, "
             "resume it with that version."
         )
+
+
+def _checksum(tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> str:
+    """Of everything a run goes on from: names, numbers, and where it stands."""
+    import torch
+
+    found = zlib.crc32(f"{note['recorded']} {note['state']}".encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def _tensors_to_bytes(tensors: Mapping[str, Tensor], note: dict[str, str] | None = None) -> bytes:
