@@ -31,7 +31,8 @@ class Screens:
         os.environ["DYNAT_STORE"] = str(folder)
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
-        self._warm, Analyst.warm = Analyst.warm, lambda analyst, after=0.0: None  # nothing is asked here
+        self._warm = Analyst.warm
+        setattr(Analyst, "warm", lambda analyst, after=0.0: None)  # noqa: B010 - nothing is asked here
         ui_store.look_again()
         self.app: Any = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
 

@@ -200,7 +200,8 @@ def _checksum(tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> str:
     found = zlib.crc32(f"{note['recorded']} {note['state']}".encode())
     for name in sorted(tensors):
         found = zlib.crc32(name.encode(), found)
-        found = zlib.crc32(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+        numbers = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found = zlib.crc32(numbers.numpy().data, found)
     return f"{found:08x}"
 
 
