@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -484,3 +485,25 @@ def test_the_modified_key_changes_with_a_record_while_the_clock_is_moved_back(tm
         file.write('{"epoch": 1}\n')
     os.utime(run.folder / "epochs.jsonl", (1e9, 1e9))  # which run.json is newer than
     assert run.modified != before
+
+
+def test_asking_for_the_commit_under_a_quota_leaves_no_lock_in_the_repository(tmp_path, monkeypatch):
+    from dynat_core.work import provenance
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path), *words], check=True)
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("x")
+    git("add", "file")
+    git("commit", "-qm", "one")
+    os.utime(tmp_path / "file", (1e9, 1e9))  # git looks whether it differs, and would note that it does not
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+
+    def ask():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+        provenance._commit()
+
+    assert in_child(ask) == 0
+    assert not (tmp_path / ".git" / "index.lock").exists()
+    assert len(provenance._commit() or "") == 40

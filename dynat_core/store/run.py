@@ -31,7 +31,7 @@ from dynat_core.recorded.trajectories import Trajectories, Trajectory
 from dynat_core.store import history, logs
 from dynat_core.store.formats import upgraded
 from dynat_core.store.history import History
-from dynat_core.store.jobs import STATES, UNFINISHED, Job
+from dynat_core.store.jobs import STATES, UNFINISHED, Job, take
 
 if TYPE_CHECKING:
     import numpy as np
@@ -382,7 +382,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # a file system without locks on folders: as good as it gets
-            fcntl.flock(file, fcntl.LOCK_EX)
+            take(file, fcntl.LOCK_EX, patience=2)
         yield
     finally:
         os.close(file)

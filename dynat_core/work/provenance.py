@@ -37,7 +37,18 @@ def _commit() -> str | None:
     """The commit this code is at, with "-dirty" if it was changed since; None outside a repository."""
     if not (ROOT / ".git").exists():
         return None
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    # Only looking: git would refresh its index, and leave its lock lying where a quota ends it.
+    command = [
+        "git",
+        "--no-optional-locks",
+        "-C",
+        str(ROOT),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty",
+    ]
     try:
         return check_output(command, stderr=DEVNULL, timeout=10, text=True).strip() or None
     except (OSError, SubprocessError):
