@@ -34,6 +34,7 @@ class House:
         self.ledger, self.rng, self.demo = ledger, rng, demo
         self.store = RunStore(folder)
         self.answers = 0
+        self.images = [int(index) for index in Run(demo).samples("last")["index"]]  # to ask about, one after another
         self.workers: list[subprocess.Popen[bytes]] = []
         os.environ["OMP_NUM_THREADS"] = "1"  # as the twin
         self.analyst = Analyst(folder)
@@ -115,7 +116,12 @@ class House:
     # -- the analysis helper
 
     def _ask(self) -> Answer:
-        question = {"store": str(self.store.folder), "run": self.demo.name, "epoch": 2, "index": self.answers}
+        question = {
+            "store": str(self.store.folder),
+            "run": self.demo.name,
+            "epoch": 2,
+            "index": self.images[self.answers],
+        }
         return self.analyst.ask("trajectory", question)
 
     def _asked(self) -> int | None:

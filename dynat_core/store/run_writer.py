@@ -195,14 +195,8 @@ def _refuse_other_version(id: str, version: str) -> None:
 
 def _checksum(tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> str:
     """Of everything a run goes on from: names, numbers, and where it stands."""
-    import torch
-
-    found = zlib.crc32(f"{note['recorded']} {note['state']}".encode())
-    for name in sorted(tensors):
-        found = zlib.crc32(name.encode(), found)
-        numbers = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found = zlib.crc32(numbers.numpy().data, found)
-    return f"{found:08x}"
+    place = f"{note['recorded']} {note['state']}".encode()
+    return f"{zlib.crc32(_tensors_to_bytes(tensors), zlib.crc32(place)):08x}"
 
 
 def _tensors_to_bytes(tensors: Mapping[str, Tensor], note: dict[str, str] | None = None) -> bytes:
