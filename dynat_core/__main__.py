@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[Command, Options]] = {
     "label": (keeping.label, keeping.label_options),
     "delete": (keeping.delete, keeping.delete_options),
     "restore": (keeping.restore, keeping.restore_options),
+    "prune": (keeping.prune, keeping.prune_options),
     "stop": (training.stop, training.stop_options),
     "resume": (training.resume, training.resume_options),
     "evaluate": (measuring.evaluate, measuring.evaluate_options),

@@ -19,6 +19,10 @@ class RunError(DynatError):
     """A run folder does not exist, cannot be read, or does not hold what was asked for."""
 
 
+class StateError(DynatError):
+    """What a run would go on from does not fit the code that is to go on."""
+
+
 class JobError(DynatError):
     """A job cannot be claimed, started or finished."""
 

@@ -37,16 +37,22 @@ def storage_sentence(error: OSError, folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a JobError with one sentence."""
+    """Turn whatever a disk refuses into a JobError with one sentence."""
     try:
         yield
     except OSError as error:
-        sentence = storage_sentence(error, folder)
-        if sentence is None and isinstance(error, FileNotFoundError | NotADirectoryError):
-            sentence = f"{folder} is not a folder that can be written: name another store in DYNAT_STORE."
-        if sentence is None:
-            raise
-        raise JobError(sentence) from error
+        raise JobError(_refusal(error, folder)) from error
+
+
+def _refusal(error: OSError, folder: Path) -> str:
+    if sentence := storage_sentence(error, folder):
+        return sentence
+    if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
+        return f"{folder} is not there any more: it was deleted or moved, and nothing was changed."
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"{folder} is not a folder that can be written: name another store in DYNAT_STORE."
+    where = error.filename2 or error.filename or folder  # a folder or a link where a file belongs, a disk that fails
+    return f"{os.fsdecode(where)} cannot be written ({error.strerror}): see what is in its place, and try again."
 
 
 def replace_file(path: Path, content: bytes, durable: bool = True) -> None:

@@ -9,15 +9,16 @@ from typing import Any
 import streamlit as st
 
 from dynat_core.errors import DynatError
-from dynat_core.store import bookkeeping
+from dynat_core.store import bookkeeping, disk
 from dynat_core.store.runs import Run
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.choose import empty_store
 from ui.frame import exists, page, screen_of
 from ui.link import Link, carry
-from ui.run_list import ORDERS, Row, Wish, asked, rows, table
-from ui.store import look_again, runs, store
+from ui.room import room
+from ui.run_list import ORDERS, SIZED, Row, Wish, asked, rows, table
+from ui.store import look_again, look_at_sizes_again, runs, store
 from ui.words import plain
 
 SCREEN = screen_of("All runs")
@@ -44,7 +45,7 @@ def main() -> None:
     last_action()
     found = asked(every, wish)
     count(found, every, wish)  # above the table, whose own toolbar would otherwise lie over the filters
-    chosen = choose(found)
+    chosen = choose(found, sized=len(found) <= SIZED or wish.by == "size")
     if chosen:
         act(chosen)
     trash()
@@ -116,18 +117,19 @@ def switched(name: str, label: str) -> bool:
     return st.session_state[key]
 
 
-def choose(found: list[Row]) -> list[Row]:
+def choose(found: list[Row], sized: bool) -> list[Row]:
     """The table; what is ticked in it is chosen."""
     if not found:
         st.info("No run is like that: change the filters above, or look among the archived ones.")
         return []
-    shown = table(found)
+    shown = table(found, sized)
     times = st.session_state.setdefault(f"{SCREEN}.times", 0)  # an action unticks everything
     key = f"{TABLE}.{times}.{hash(tuple(row.run.id for row in found)) & 0xFFFFFFFF}"
-    wide = {"title": 230, "state": 84, "strategy": 92, "data": 84, "epoch": 74, "clean %": 66, "robust %": 72,
-            "95 % interval": 100, "images": 64, "attack": 190, "note": 200, "tags": 120, "id": 240}  # fmt: skip
+    wide = {"title": 200, "state": 84, "strategy": 92, "data": 84, "epoch": 74, "clean %": 66, "robust %": 72,
+            "95 % interval": 100, "images": 64, "MB": 56, "attack": 190, "note": 200, "tags": 120,
+            "id": 240}  # fmt: skip
     config: dict[str, Any] = {name: st.column_config.Column(width=width) for name, width in wide.items()}
-    for name in ("clean %", "robust %"):
+    for name in ("clean %", "robust %", "MB"):
         config[name] = st.column_config.NumberColumn(width=wide[name], format="%.1f")
     config["made"] = st.column_config.DatetimeColumn(format="distance", width=100)
     event = st.dataframe(
@@ -170,6 +172,8 @@ def act(chosen: list[Row]) -> None:
             if len(away) < len(chosen):
                 back = [row for row in chosen if row.label.archived]
                 st.button("Bring back from the archive", on_click=archive, args=(back, False), key="unarchive", **how)
+            if whole := [row.run for row in chosen if row.state != "broken"]:
+                room(whole, SCREEN, prune)
             st.button("Delete", on_click=delete, args=(chosen,), key="delete", icon=":material/delete:", **how)
 
 
@@ -236,6 +240,19 @@ def delete(chosen: list[Row]) -> None:
         return lambda: names.append(actions.delete(run)), lambda: actions.restore(names[0])
 
     finish(f"{_many(len(chosen))} deleted.", [step(row.run) for row in chosen])
+
+
+def prune(runs: Sequence[Run], every: int | None, tables: bool) -> None:
+    """Remove what nobody needs of these runs."""
+
+    def step(run: Run) -> Step:
+        return lambda: freed.append(actions.prune(run, every, tables)), None
+
+    freed: list[int] = []
+    finish(f"{_many(len(runs))} pruned.", [step(run) for run in runs])
+    done: Done = st.session_state[f"{SCREEN}.done"]
+    done.said += f" {disk.words(sum(freed))} freed." if done.said else ""
+    look_at_sizes_again()
 
 
 def finish(said: str, steps: Sequence[Step]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd
 from dynat_core.files import read_lines
+from dynat_core.store.formats import FORMAT
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 
@@ -28,6 +29,20 @@ def tiny(**changes: Any) -> RunConfig:
         optimizer=Sgd(batch=32, lr=0.1),
         recording=Recording(steps=2, probes=2, path_steps=3, paths=True),
     ).with_values(changes)
+
+
+def load_torch() -> None:
+    """Load torch and the data here, once, so that forked children need not."""
+    import torch
+
+    import dynat_core.training.trainer  # noqa: F401
+    from dynat_core.images import data
+
+    torch.set_num_threads(1)
+    data.load(tiny().data)
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.zeros(1)  # no backward here: its threads would not survive a fork on a machine with a GPU
+    torch.optim.SGD([weight], lr=1.0).step()  # its first step imports a good part of torch
 
 
 def in_child(task: Callable[[], object]) -> int | None:
@@ -93,7 +108,7 @@ def write_run(folder: Path, **changes: Any) -> Path:
     """A folder with only a run.json in it; `changes` replace its entries."""
     folder.mkdir(parents=True)
     request = {
-        "format": 1,
+        "format": FORMAT,
         "id": folder.name,
         "created": "2026-01-01T00:00:00+00:00",
         "kind": "training",

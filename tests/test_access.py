@@ -125,7 +125,7 @@ def test_which_addresses_are_of_this_machine_alone(address, local, monkeypatch):
 MUTATING = {
     "create", "request_stop", "resume", "allow", "set_label", "write", "write_json", "write_text", "write_bytes",
     "touch", "mkdir", "unlink", "rename", "rmdir", "rmtree", "symlink_to", "Popen", "ensure_worker", "stop_workers",
-    "trust", "replace_file", "append_line", "check_call", "system", "copytree", "makedirs", "remove",
+    "trust", "prune", "replace_file", "append_line", "check_call", "system", "copytree", "makedirs", "remove",
 }  # fmt: skip
 KEEPERS = {"rename", "tag", "note", "archive", "delete", "restore", "empty"}  # of bookkeeping
 LINKS = re.compile(r"link|named|clone|schedule", re.IGNORECASE)  # write into the query string, not to the disk

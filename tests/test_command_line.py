@@ -72,7 +72,7 @@ def command(store: RunStore, *words: str) -> subprocess.CompletedProcess[str]:
         (["stop", "a\nb"], "There is no run called 'a\\nb'", 1),
         (["stop", "done"], "done is finished; there is nothing to stop", 1),
         (["resume", "done"], "done is finished; there is nothing to resume", 1),
-        (["resume", "newer"], "newer has format 9 and this version reads format 1", 1),
+        (["resume", "newer"], "newer has format 9 and this version reads formats 1 to 2", 1),
         (["data", "mnits"], "There is no data set called mnits; did you mean mnist?", 1),
         (["worker", "--once", "--stop"], "not allowed with argument", 2),
         (["job", "no/such/folder"], "There is no folder", 1),

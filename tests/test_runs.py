@@ -17,6 +17,7 @@ from dynat_core import presets
 from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.files import append_line
 from dynat_core.recorded.histograms import BINS
+from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import reader
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
@@ -50,7 +51,7 @@ def test_a_new_run_is_queued_and_says_what_was_asked(store):
     run = store.create(tiny(name='"My run"'))
     assert (run.state, run.title, run.config) == ("queued", "My run", tiny(name='"My run"'))
     assert run.id.startswith(f"{datetime.now(UTC):%Y-%m-%d}-dynamic-digits-")
-    assert json.loads((run.folder / "run.json").read_text())["format"] == 1
+    assert json.loads((run.folder / "run.json").read_text())["format"] == FORMAT == 2
     assert store.open(run.id).config == run.config
     assert datetime.now(UTC) - run.created < timedelta(minutes=1)
 
@@ -148,7 +149,7 @@ BROKEN = {
     "empty": None,
     "torn": '{"format": 1, "id"',
     "list": "[]",
-    "newer": {"format": 2},
+    "newer": {"format": FORMAT + 1},
     "no-format": {"format": None},
     "no-date": {"created": "yesterday"},
     "bad-setting": {"config": {"strategy": {"name": "dynamic", "c_max": -1}}},
@@ -191,7 +192,7 @@ def test_opening_a_broken_run_says_the_same_sentence(broken_store, name):
 
 
 def test_a_format_from_the_future_says_so(broken_store):
-    with pytest.raises(RunError, match="newer has format 2 and this version reads format 1"):
+    with pytest.raises(RunError, match="newer has format 3 and this version reads formats 1 to 2"):
         broken_store.open("newer")
 
 

@@ -37,7 +37,7 @@ def taken_port():
 # ------------------------------------------------------------------------------------------------------------- make
 
 
-TARGETS = ["help", "run", "view", "test", "lint", "format", "bench", "demos", "install", "clean"]
+TARGETS = ["help", "run", "view", "test", "lint", "format", "bench", "chaos", "demos", "install", "clean"]
 
 
 @needs_make

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import PATIENCE, assert_same, finished_run, in_child, recorded, tiny, train_here, until
+from running import PATIENCE, assert_same, finished_run, in_child, load_torch, recorded, tiny, train_here, until
 
 from dynat_core import files
 from dynat_core.errors import JobError, RunError
@@ -32,17 +32,7 @@ LONGER = {"epochs": "16", "data.train_size": "640", "recording.steps": "5", "str
 
 @pytest.fixture(scope="module", autouse=True)
 def torch_is_loaded():
-    """And the data: once, so that forked children need not."""
-    import torch
-
-    import dynat_core.training.trainer  # noqa: F401
-    from dynat_core.images import data
-
-    torch.set_num_threads(1)
-    data.load(tiny().data)
-    weight = torch.zeros(1, requires_grad=True)
-    weight.grad = torch.zeros(1)  # no backward here: its threads would not survive a fork on a machine with a GPU
-    torch.optim.SGD([weight], lr=1.0).step()  # its first step imports a good part of torch
+    load_torch()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 
 from dynat_core.config import RunConfig
 from dynat_core.errors import AccessError, ConfigError, DynatError, ModelFileError
-from dynat_core.store import bookkeeping, evaluations
+from dynat_core.store import bookkeeping, disk, evaluations
 from dynat_core.store.bookkeeping import Label
 from dynat_core.store.evaluation_settings import Measured
 from dynat_core.store.evaluations import Evaluation
@@ -133,6 +133,12 @@ tag = editors_only(bookkeeping.tag)
 note = editors_only(bookkeeping.note)
 archive = editors_only(bookkeeping.archive)
 delete = editors_only(bookkeeping.delete)
+
+
+@editors_only
+def prune(run: Run, every: int | None, tables: bool) -> int:
+    """Remove what nobody needs of a run; returns the bytes freed. Raises AccessError, RunError, JobError."""
+    return disk.prune(run, every, tables).frees
 
 
 @editors_only

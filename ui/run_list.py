@@ -12,7 +12,7 @@ from dynat_core.config import describe_eps
 from dynat_core.store.bookkeeping import Label, label
 from dynat_core.store.runs import Run
 from dynat_core.views.words import wilson
-from ui.store import state_of
+from ui.store import size_of, state_of
 from ui.words import outcome, strategy_words
 
 ORDERS = {
@@ -22,7 +22,9 @@ ORDERS = {
     "state": "by state",
     "robust": "by robust accuracy",
     "clean": "by clean accuracy",
+    "size": "by size on disk",
 }
+SIZED = 200  # rows whose size is looked up without being asked to order by it: a second or so for a thousand
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def asked(found: Sequence[Row], wish: Wish) -> list[Row]:
         return sorted(newest, key=lambda row: row.title.casefold())
     if wish.by == "state":
         return sorted(newest, key=lambda row: row.state)
+    if wish.by == "size":
+        return sorted(newest, key=lambda row: -size_of(row.run))
     if wish.by in ("robust", "clean"):
         return sorted(newest, key=lambda row: -_reached(row, wish.by))
     return newest
@@ -102,12 +106,15 @@ def _outcome(run: Run) -> dict[str, Any] | None:
     return outcome(run, "last" if run.config.strategy.name == "unsecured" else "best")
 
 
-def table(found: Sequence[Row]) -> pd.DataFrame:
-    """What the list shows of each row. A robust accuracy stands with its interval, n and attack."""
-    return pd.DataFrame([_cells(row) for row in found])
+def table(found: Sequence[Row], sized: bool = True) -> pd.DataFrame:
+    """What the list shows of each row. A robust accuracy stands with its interval, n and attack.
+
+    sized: with the megabytes that each takes.
+    """
+    return pd.DataFrame([_cells(row, sized) for row in found])
 
 
-def _cells(row: Row) -> dict[str, object]:
+def _cells(row: Row, sized: bool) -> dict[str, object]:
     cells: dict[str, object] = {
         "title": ("archived: " if row.label.archived else "") + row.title,
         "state": row.state,
@@ -118,6 +125,7 @@ def _cells(row: Row) -> dict[str, object]:
         "robust %": None,
         "95 % interval": "",
         "images": None,
+        "MB": round(size_of(row.run) / 1e6, 1) if sized else None,
         "attack": "",
         "tags": ", ".join(row.label.tags),
         "note": row.label.note.partition("\n")[0],

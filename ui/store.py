@@ -12,6 +12,7 @@ import streamlit as st
 
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.reports.health import HealthNote, notes
+from dynat_core.store import disk
 from dynat_core.store.history import History
 from dynat_core.store.jobs import worker_alive
 from dynat_core.store.runs import Run, RunStore
@@ -42,6 +43,21 @@ def state_of(run: Run) -> str:
 def look_again() -> None:
     """Forget the list of runs, after one was made or removed."""
     _runs.clear()
+
+
+def size_of(run: Run) -> int:
+    """Bytes that a run takes, looked up once per record."""
+    return _size(str(run.folder), run.modified)
+
+
+@st.cache_data(show_spinner=False, max_entries=2000, ttl=600)
+def _size(folder: str, modified: float) -> int:
+    return disk.size(Run(Path(folder)))
+
+
+def look_at_sizes_again() -> None:
+    """Forget them, after something was removed."""
+    _size.clear()
 
 
 def history(run: Run) -> History:

@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 
 from dynat_core.commands.asked import find
-from dynat_core.errors import JobError, RunError
+from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.store.evaluations import Evaluation, open_evaluation
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 
 
 def runs(arguments: argparse.Namespace) -> int:
-    """One line per run, newest first; archived ones only with --all."""
-    from dynat_core.store import bookkeeping
+    """One line per run, newest first, with --size the largest first; archived ones only with --all."""
+    from dynat_core.store import bookkeeping, disk
     from dynat_core.work.follow import accuracies
 
     every = RunStore().list()
@@ -27,6 +27,9 @@ def runs(arguments: argparse.Namespace) -> int:
     elif not found and not hidden:
         print(f"No run has the tag {arguments.tag}.")
     width = max((len(run.id) for run in found), default=0)
+    sizes = {run.id: disk.size(run) for run in found} if arguments.size else {}
+    if arguments.size:
+        found = sorted(found, key=lambda run: -sizes[run.id])
     for run in found:
         state = run.state
         if state == "broken":
@@ -37,7 +40,10 @@ def runs(arguments: argparse.Namespace) -> int:
                 words = f"epoch {last['epoch']} of {run.config.epochs}, {accuracies(last, run.config.recording.steps)}"
             words += f": {run.problem}" if state == "failed" else ""
         words += "".join(f"  #{tag}" for tag in labels[run.id].tags)
+        words = f"{disk.words(sizes[run.id]):>10}  {words}" if arguments.size else words
         print(f"{run.id:{width}}  {state:11}  {words}{'  (archived)' if labels[run.id].archived else ''}")
+    if arguments.size:
+        print(f"{disk.words(sum(sizes.values()))} in all; deleted runs take room until the trash is emptied.")
     if hidden:
         print(f"{hidden} archived; --all lists {'it' if hidden == 1 else 'them'} too.")
     return 0
@@ -47,6 +53,7 @@ def runs_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--all", action="store_true", help="archived runs too")
     add("--tag", metavar="TAG", help="only runs with this tag")
+    add("--size", action="store_true", help="what each takes on the disk, the largest first")
 
 
 def label(arguments: argparse.Namespace) -> int:
@@ -122,6 +129,39 @@ def restore(arguments: argparse.Namespace) -> int:
 def restore_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", metavar="RUN", nargs="?", help='a deleted run, as "restore" lists it')
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """Remove the weights of epochs that nobody needs: the first, the best and the last stay, and every K-th."""
+    from dynat_core.store import disk
+
+    keep, tables = arguments.keep_every, arguments.tables
+    named = [find(text) for text in arguments.run]
+    for run in named:  # all of them are known to be possible before anything is removed
+        disk.plan(run, keep, tables)
+    freed = 0
+    for run in named or [run for run in RunStore().list() if run.state != "broken" and not disk.is_shipped(run)]:
+        try:
+            done = disk.plan(run, keep, tables) if arguments.dry_run else disk.prune(run, keep, tables)
+        except DynatError as error:
+            if named:
+                raise
+            print(error)  # such as one that runs: it stays as it is, the others are done
+            continue
+        freed += done.frees
+        if done.files:
+            epochs = f"{len(done.epochs)} epoch{'s' * (len(done.epochs) != 1)}"
+            print(f"{run.id}: {epochs}, {disk.words(done.frees)}; it takes {disk.words(done.left)} then.")
+    print(f"{disk.words(freed)} {'would be freed; nothing was removed' if arguments.dry_run else 'freed'}.")
+    return 0
+
+
+def prune_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", metavar="RUN", nargs="*", help="the ids of runs; all but the shipped demos and those at work by default")
+    add("--keep-every", type=int, metavar="K", help="keep every K-th epoch too")
+    add("--tables", action="store_true", help="remove the tables of samples and probes of these epochs as well")
+    add("--dry-run", action="store_true", help="say what would be freed, and remove nothing")
 
 
 def export(arguments: argparse.Namespace) -> int:

@@ -69,12 +69,6 @@ class RunConfig(Settings):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
 
-    @field_validator("optimizer", mode="before")
-    @classmethod
-    def _sgd_unless_said(cls, optimizer: Any) -> Any:
-        """Settings from before there was a choice need not name it."""
-        return {"name": "sgd", **optimizer} if isinstance(optimizer, Mapping) else optimizer
-
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
         if self.epochs < 1 and self.trains_here:

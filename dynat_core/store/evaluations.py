@@ -48,7 +48,13 @@ class Evaluation:
         self.run_id = folder.parent.parent.name
         self.job = Job(folder)
         request = read_json(folder / "request.json")
-        if request is None or request.get("format") != FORMAT or odd_entry(folder):
+        version = None if request is None else request.get("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise RunError(
+                f"The evaluation {self.name} of {self.run_id} has format {version} and this version reads format "
+                f"{FORMAT}; open it with the version of Dynat that wrote it."
+            )
+        if request is None or version != FORMAT or odd_entry(folder):
             raise RunError(f"The evaluation {self.name} of {self.run_id} is damaged; delete its folder.")
         try:
             self.settings: Any = build(request["settings"])

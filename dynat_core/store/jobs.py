@@ -30,6 +30,7 @@ from dynat_core import machine
 from dynat_core.errors import JobError
 from dynat_core.files import read_json, replace_file, writing
 from dynat_core.places import ROOT
+from dynat_core.store.logs import put_aside
 
 STATES = ("queued", "running", "interrupted", "stopped", "failed", "finished", "broken")
 UNFINISHED = ("queued", "interrupted")  # what a worker takes
@@ -201,9 +202,11 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 # store/.worker/cpu.lock     held while a job runs on the device
 # store/.worker/cluster.json what the cluster does instead, rewritten while its dispatcher lives, on whatever machine
 # store/.worker/start.lock   held while workers are started, and while one decides to end for lack of work
+# store/.worker/worker.log   what they print
 # store/.worker/stop         touched to end the workers; each ends when it changes after their start
 
 CLUSTER_FILE = "cluster.json"
+WORKER_LOG = "worker.log"
 ANY = "any"  # instead of a device: a worker that takes whatever is free
 _started: list[subprocess.Popen[Any]] = []
 
@@ -271,7 +274,8 @@ def ensure_worker(store: Path | str) -> None:
     folder = worker_folder(store)
     with exclusive(folder / "start.lock", patience=5):
         for device in _without_worker(store):
-            with open(_log(folder), "ab") as log:
+            put_aside(folder / WORKER_LOG)
+            with open(folder / WORKER_LOG, "ab") as log:
                 process = start_worker(store, device, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             # Whoever started a worker must also take note of its end, or it stays in the process table.
             _started[:] = [*(p for p in _started if p.poll() is None), process]
@@ -348,11 +352,3 @@ def child_environment(store: Path) -> dict[str, str]:
         "PYTHONPATH": path,
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _log(folder: Path) -> Path:
-    path = folder / "worker.log"
-    with contextlib.suppress(OSError):
-        if path.stat().st_size > 1_000_000:
-            path.replace(folder / "worker.log.1")
-    return path

@@ -12,6 +12,7 @@ No torch here: screens import this.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -27,9 +28,10 @@ from dynat_core.errors import ConfigError, RunError
 from dynat_core.files import open_file, parse_lines, read_file, read_json, read_lines, replace_file, writing
 from dynat_core.recorded import tables
 from dynat_core.recorded.trajectories import Trajectories, Trajectory
-from dynat_core.store import history
+from dynat_core.store import history, logs
+from dynat_core.store.formats import upgraded
 from dynat_core.store.history import History
-from dynat_core.store.jobs import STATES, UNFINISHED, Job
+from dynat_core.store.jobs import STATES, UNFINISHED, Job, take
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
     from dynat_core.store.run_writer import RunWriter
 
-FORMAT = 1
 EPOCHS, HISTOGRAMS, RESUME, LOG = "epochs.jsonl", "histograms.jsonl", "resume.safetensors", "log.txt"
 ENDINGS = {"samples": ".parquet", "probes": ".parquet", "paths": ".parquet", "weights": ".safetensors"}
 _FULL_BELOW = 1 << 20  # bytes left on a disk that cannot take even a sentence
@@ -75,12 +76,16 @@ class Run:
             request = _read_request(folder)
             self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
             self._config = RunConfig.build(request["config"])
-            self.kind = str(request.get("kind") or "training")
+            self.kind = str(request["kind"])
             self.launcher = str(request.get("launcher") or "")[:80]
             self.by = str(request.get("by") or "")
-        except (RunError, ConfigError) as error:
-            known = isinstance(error, RunError)
-            self._broken = str(error) if known else f"The settings of {self.id} are not valid: {error}"
+        except RunError as error:
+            self._broken = str(error)
+        except ConfigError as error:
+            self._broken = (
+                f"{self.id} has a setting that this version of Dynat cannot take ({str(error).removesuffix('.')}); "
+                "nothing of it is lost, open it with the version that wrote it."
+            )
 
     def __repr__(self) -> str:
         return f"Run({self.id!r}, {self.state})"
@@ -145,10 +150,12 @@ class Run:
 
     @property
     def modified(self) -> float:
-        """A key, in seconds, that changes when a record is added or the state changes."""
+        """A key, in seconds, that changes when a record is added or the state changes, also while the clock is moved
+        back."""
         watched = ("run.json", EPOCHS, "result.json", "error.json", "label.json")
-        newest = max(_mtime(self.folder / name) for name in watched)
-        return newest + STATES.index(self.state) / 16
+        stats = [_stat(self.folder / name) for name in watched]
+        newest, size = max(time for time, _ in stats), sum(size for _, size in stats)
+        return newest + STATES.index(self.state) / 16 + size / (1 << 20)
 
     @property
     def position_in_queue(self) -> int | None:
@@ -166,7 +173,7 @@ class Run:
 
     def set_label(self, **changes: Any) -> None:
         """Change entries of the label. Raises JobError where the store cannot be written."""
-        with writing(self.folder):
+        with writing(self.folder), _one_at_a_time(self.folder):
             replace_file(self.folder / "label.json", json.dumps({**self.label(), **changes}).encode())
 
     def rerun_command(self) -> str:
@@ -198,12 +205,7 @@ class Run:
 
     def log_tail(self, n: int = 40) -> str:
         """The last `n` lines that its processes printed."""
-        try:
-            with open_file(self.folder / LOG) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 200 * n))
-                return "\n".join(file.read().decode(errors="replace").splitlines()[-n:])
-        except OSError:
-            return ""
+        return logs.end(self.folder / LOG, n)
 
     def request_stop(self) -> None:
         """Ask it to stop at the next batch, with a checkpoint. Raises RunError when there is nothing to stop."""
@@ -267,7 +269,7 @@ class Run:
 
     def paths(self) -> tuple[int, dict[str, Any]] | None:
         """(epoch, {"settings", "shapes", "indices"}) of the newest recording of every test image's path, or None."""
-        epochs = self._epochs_of("paths")
+        epochs = self.epochs_of("paths")
         if not epochs:
             return None
         path = part(self.folder, "paths", epochs[-1])
@@ -306,7 +308,15 @@ class Run:
 
     def kept_epochs(self) -> list[int]:
         """The epochs whose weights are kept, in rising order."""
-        return self._epochs_of("weights")
+        return self.epochs_of("weights")
+
+    def epochs_of(self, kind: str) -> list[int]:
+        """The epochs of which a file of this kind (a key of ENDINGS) is kept, in rising order."""
+        try:
+            names = [name.partition(".")[0] for name in os.listdir(self.folder / kind) if name.endswith(ENDINGS[kind])]
+        except OSError:
+            return []
+        return sorted(int(name) for name in names if name.isdigit())
 
     def weights(self, epoch: int | str) -> Path:
         """The weights file of an epoch, "best" or "last". Raises RunError if it was not kept."""
@@ -328,13 +338,6 @@ class Run:
         return RunWriter(self)
 
     # -- inside
-
-    def _epochs_of(self, kind: str) -> list[int]:
-        try:
-            names = [name.partition(".")[0] for name in os.listdir(self.folder / kind) if name.endswith(ENDINGS[kind])]
-        except OSError:
-            return []
-        return sorted(int(name) for name in names if name.isdigit())
 
     @contextmanager
     def _reading(self, path: Path, what: str) -> Iterator[None]:
@@ -388,14 +391,11 @@ def _read_request(folder: Path) -> dict[str, Any]:
         raise RunError(f"run.json of {folder.name} is damaged; put a copy back or delete the folder.") from error
     if not isinstance(request, dict):
         raise RunError(f"run.json of {folder.name} is damaged; put a copy back or delete the folder.")
-    if request.get("format") != FORMAT:
-        raise RunError(
-            f"{folder.name} has format {shown(request.get('format'))} and this version reads format {FORMAT}; "
-            "open it with the version of Dynat that wrote it."
-        )
+    request = upgraded(request, folder.name)
     try:
         datetime.fromisoformat(request["created"]).astimezone()
         request["config"]
+        request["kind"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"run.json of {folder.name} is incomplete; put a copy back or delete the folder.") from error
     return request
@@ -406,10 +406,28 @@ def _changed(folder: Path) -> datetime:
 
 
 def _mtime(path: Path) -> float:
+    return _stat(path)[0]
+
+
+def _stat(path: Path) -> tuple[float, int]:
+    """(when it was last changed, bytes); zeros where it is not there."""
     try:
-        return path.stat().st_mtime
+        stat = path.stat()
+        return stat.st_mtime, stat.st_size
     except OSError:
-        return 0.0
+        return 0.0, 0
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Two people change different entries of a label at once, and both changes stay: the folder itself is locked."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks on folders: as good as it gets
+            take(file, fcntl.LOCK_EX, patience=2)
+        yield
+    finally:
+        os.close(file)
 
 
 def shown(text: Any) -> str:

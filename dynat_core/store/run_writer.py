@@ -8,6 +8,7 @@ records are those of a run that was never interrupted.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from dynat_core.errors import RunError
 from dynat_core.files import append_line, jsonable, parse_lines, replace_file
 from dynat_core.recorded import histograms, tables
+from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import whole_epochs
-from dynat_core.store.run import ENDINGS, EPOCHS, FORMAT, HISTOGRAMS, RESUME, Run, part
+from dynat_core.store.run import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, Run, part, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +95,7 @@ class RunWriter:
     def resume(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Replace the file to resume from, then delete the weights that are not kept."""
         note = {"format": str(FORMAT), "recorded": str(self.recorded), "state": json.dumps(meta)}
+        note["crc32"] = _checksum(tensors, note)
         replace_file(self.folder / RESUME, _tensors_to_bytes(tensors, note))
         self._prune()
 
@@ -132,16 +135,18 @@ class RunWriter:
 
             with safe_open(path, framework="pt") as file:
                 note = file.metadata() or {}
+                _refuse_other_version(self.run.id, note["format"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            version, recorded, meta = note["format"], int(note["recorded"]), json.loads(note["state"])
+            if note["format"] != "1" and note["crc32"] != _checksum(tensors, note):
+                raise ValueError("the checksum differs")  # one wrong bit in a weight, and it would be another run
+            return (tensors, json.loads(note["state"])), int(note["recorded"])
+        except RunError:
+            raise
         except Exception as error:  # whatever a cut or scrambled file makes the parsers say
             raise RunError(
                 f"{self.run.id} cannot go on: {path} is damaged; its records are kept. "
                 "Delete that file and resume to train it again from the start."
             ) from error
-        if version != str(FORMAT):
-            raise RunError(f"{self.run.id} was begun by another version of Dynat (format {version}); resume it there.")
-        return (tensors, meta), recorded
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         try:
@@ -177,6 +182,21 @@ class RunWriter:
             kept += used
         if kept < len(content):
             replace_file(path, content[:kept])
+
+
+def _refuse_other_version(id: str, version: str) -> None:
+    """What the file to resume from holds has been the same in every format so far."""
+    if version not in map(str, range(1, FORMAT + 1)):
+        raise RunError(
+            f"{id} was begun by another version of Dynat (format {shown(version)}); its records are kept, "
+            "resume it with that version."
+        )
+
+
+def _checksum(tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> str:
+    """Of everything a run goes on from: names, numbers, and where it stands."""
+    place = f"{note['recorded']} {note['state']}".encode()
+    return f"{zlib.crc32(_tensors_to_bytes(tensors), zlib.crc32(place)):08x}"
 
 
 def _tensors_to_bytes(tensors: Mapping[str, Tensor], note: dict[str, str] | None = None) -> bytes:

@@ -14,7 +14,8 @@ from pathlib import Path
 from dynat_core.config import RunConfig
 from dynat_core.errors import RunError
 from dynat_core.files import replace_file, writing
-from dynat_core.store.run import FORMAT, Run, shown
+from dynat_core.store.formats import FORMAT
+from dynat_core.store.run import Run, shown
 
 __all__ = ["Run", "RunStore"]
 

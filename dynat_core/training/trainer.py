@@ -18,6 +18,7 @@ from torch import Tensor
 from dynat_core.attack.frozen import Frozen
 from dynat_core.config import RunConfig
 from dynat_core.devices import choose, shortened
+from dynat_core.errors import StateError
 from dynat_core.images import data
 from dynat_core.networks import models
 from dynat_core.recorded.records import Histograms, Record, mean, summarise
@@ -77,11 +78,17 @@ def train(
 
     device: overrides config.device. dataset: that of `config.data`, for a caller who has it already. group: the
     processes that share each batch; all of them call this, with the same arguments, and see the same epochs.
-    Raises DataError or DeviceError before the first event.
+    Raises DataError, DeviceError, or StateError for a state that another version saved, before the first event.
     """
     run = _Run(config, choose(device or config.device), dataset or data.load(config.data), group or Alone())
     if state is not None:
-        run.load(*state)
+        try:
+            run.load(*state)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            first = (str(error).strip().splitlines() or [""])[0][:120]
+            raise StateError(
+                f"The saved state is of another version of Dynat ({type(error).__name__}: {first})."
+            ) from error
     if run.epoch < 0:
         yield from run.measure_untrained()
         yield from run.close_epoch()

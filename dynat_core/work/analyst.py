@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from dynat_core.places import PACKAGE, ROOT
 from dynat_core.recorded.packing import pack, unpack
+from dynat_core.store.logs import put_aside
 from dynat_core.work.answer_cache import AnswerCache, Value
 from dynat_core.work.helper import ANALYSES, read_frame, write_frame
 
@@ -309,11 +310,23 @@ def start_helper(analyses: str, folder: Path, threads: int | None = 1) -> subpro
     """Start the helper process; its messages go to `.cache/analyst.log` in the store where that can be written."""
     calm = {"OMP_NUM_THREADS": str(threads)} if threads else {"OMP_WAIT_POLICY": "PASSIVE"}
     log: Any = subprocess.DEVNULL
+    path = folder.absolute() / ".cache" / "analyst.log"
+    put_aside(path)
     with contextlib.suppress(OSError):
-        log = open(folder / ".cache" / "analyst.log", "wb")  # noqa: SIM115 (handed to the child, closed below)
+        log = open(path, "ab")  # noqa: SIM115 (handed to the child, closed below)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "dynat_core.work.helper", "--analyses", analyses, "--parent", str(os.getpid())],
+            [
+                sys.executable,
+                "-m",
+                "dynat_core.work.helper",
+                "--analyses",
+                analyses,
+                "--parent",
+                str(os.getpid()),
+                "--log",
+                str(path),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

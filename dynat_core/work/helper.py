@@ -16,10 +16,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from dynat_core.errors import DynatError
 from dynat_core.recorded.packing import pack, unpack
+from dynat_core.store import logs
 
 ANALYSES = "dynat_core.work.analyses"
 
@@ -94,8 +96,8 @@ def answer(analysis: Analysis, header: dict[str, Any], inbox: _Inbox, say: Calla
     return pack({"id": number, "state": "failed", "error": sentence}, {})
 
 
-def serve(analyses: str) -> None:
-    """Answer requests from stdin until it closes."""
+def serve(analyses: str, log: Path | None = None) -> None:
+    """Answer requests from stdin until it closes. log: where what is printed goes, if it is to be kept short."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not land between two frames
     inbox = _Inbox(sys.stdin.buffer)
@@ -104,6 +106,8 @@ def serve(analyses: str) -> None:
         header = inbox.requests.get()
         write_frame(out, answer(kinds[header["kind"]], header, inbox, lambda blob: write_frame(out, blob)))
         inbox.cancelled.discard(header["id"])
+        if log is not None:
+            logs.keep_short(log)
 
 
 def main() -> None:
@@ -111,10 +115,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dynat_core.work.helper")
     parser.add_argument("--analyses", default=ANALYSES)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--log", type=Path)
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the web server, which then closes us
     die_with(arguments.parent)
-    serve(arguments.analyses)
+    serve(arguments.analyses, arguments.log)
 
 
 if __name__ == "__main__":

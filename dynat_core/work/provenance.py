@@ -39,8 +39,15 @@ def _commit() -> str | None:
     """The commit this code is at, with "-dirty" if it was changed since; None outside a repository."""
     if not (ROOT / ".git").exists():
         return None
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        return check_output(command, stderr=DEVNULL, timeout=10, text=True).strip() or None
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, SubprocessError):
         return None
+    return (commit + "-dirty" * bool(changed)) or None
+
+
+def _git(*words: str) -> str:
+    """What git says, only looking: `describe --dirty` writes its index, and leaves a lock where a quota ends that."""
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *words]
+    return check_output(command, stderr=DEVNULL, timeout=10, text=True).strip()

@@ -18,14 +18,18 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from dynat_core import machine
 from dynat_core.errors import JobError
 from dynat_core.files import replace_file
+from dynat_core.places import PACKAGE
+from dynat_core.store import logs
 from dynat_core.store.jobs import (
     ANY,
     CLAIM_PATIENCE,
     UNFINISHED,
+    WORKER_LOG,
     Job,
     child_environment,
     cluster_alive,
@@ -42,6 +46,7 @@ from dynat_core.work.backlog import Backlog, Task, stamp
 
 IDLE = 60.0  # seconds without work after which a worker ends; DYNAT_WORKER_IDLE changes it
 PATIENCE = 120.0  # seconds a job gets to reach its next batch when it is asked to end
+SETTLED = 4.0  # seconds that replaced code must stay as it is before a worker begins again with it
 _LOOK = 0.2  # seconds between looks at the queue and at the child
 
 
@@ -59,6 +64,7 @@ class Supervisor:
         self.idle = float(os.environ.get("DYNAT_WORKER_IDLE") or IDLE)
         self.backlog = Backlog(self.store)
         self._asked = 0  # how often this process was told to end
+        self._code = _Code()
         if cluster_alive(self.store.folder):
             raise JobError("A cluster works on this store, and this machine's own workers would be in its way.")
         if presence is None and not worker_alive(self.store.folder):
@@ -75,6 +81,9 @@ class Supervisor:
         self._show(None, None)
         quiet_since = time.monotonic()
         while not self.ending:
+            logs.keep_short(self.folder / WORKER_LOG)
+            if self._code.replaced():
+                self._begin_again()
             found = self._next()
             if found:
                 with contextlib.closing(found[2]):
@@ -100,6 +109,18 @@ class Supervisor:
                 return False
             os.close(self._presence)
             return True
+
+    def _begin_again(self) -> NoReturn:
+        """Become a worker of the code that is there now: this one's would take its new settings for damage. It counts
+        as alive all the while."""
+        print("the code was replaced; this worker begins again with the new one", flush=True)
+        if stamp(self.folder / "stop") == self._stop_file:  # the wish was for others, and the new one would take it
+            (self.folder / "stop").unlink(missing_ok=True)
+        os.set_inheritable(self._presence, True)
+        device = ["--device", self.device] if self.device else []
+        words = ["worker", "--presence", str(self._presence), *device, *(["--once"] if self.once else [])]
+        command = [sys.executable, "-m", "dynat_core", *words]
+        os.execve(sys.executable, command, child_environment(self.store.folder))  # noqa: S606 - this Python itself
 
     # -- the queue
 
@@ -175,6 +196,7 @@ class Supervisor:
         asked = task.device
         place = device if asked in ("auto", "cuda") and device.startswith("cuda:") and device != "cuda:0" else asked
         print(f"{task.id} on {device}", flush=True)
+        logs.put_aside(task.folder / LOG)
         job = ["job", str(task.folder), "--device", place, "--parent", str(os.getpid()), "--claim", str(held.job)]
         with open(task.folder / LOG, "ab") as log:
             return subprocess.Popen(
@@ -211,6 +233,34 @@ class Supervisor:
         with contextlib.suppress(OSError):
             path = worker_file(self.folder, self.device or ANY, "json")
             replace_file(path, json.dumps(state).encode(), durable=False)
+
+
+class _Code:
+    """The code of this package on disk, looked at now and then: an upgrade replaces it under a living worker."""
+
+    def __init__(self) -> None:
+        self._began_with = self._seen = _code_stamp()
+        self._looked = self._since = time.monotonic()
+
+    def replaced(self) -> bool:
+        """Whether it is another than this process began with, and has stayed so for a while: no copying goes on."""
+        now = time.monotonic()
+        if now - self._looked < SETTLED / 2:
+            return False
+        self._looked = now
+        found = _code_stamp()
+        if found != self._seen:
+            self._seen, self._since = found, now
+        return found != self._began_with and now - self._since >= SETTLED
+
+
+def _code_stamp() -> int:
+    """A number that changes when a file of the package does; 0 while they cannot be read."""
+    try:
+        stats = [(str(path), path.stat()) for path in PACKAGE.rglob("*.py")]
+    except OSError:
+        return 0
+    return hash(tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)))
 
 
 class _Held:

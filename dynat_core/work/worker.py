@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynat_core.errors import DynatError, RunError
+from dynat_core.errors import DynatError, RunError, StateError
 from dynat_core.files import storage_sentence
-from dynat_core.store import evaluations
+from dynat_core.store import evaluations, logs
 from dynat_core.store.jobs import Job
-from dynat_core.store.run import LOG, Run
+from dynat_core.store.run import LOG, RESUME, Run
 from dynat_core.store.runs import RunStore
 from dynat_core.work.beside import Beside
 
@@ -84,7 +84,8 @@ def serve_job(folder: Path, device: str | None, parent: int, held: int | None = 
         nonlocal asked
         asked = True
 
-    def ended() -> bool:
+    def ended() -> bool:  # asked between batches, in jobs of every kind
+        logs.keep_short(folder / LOG)
         return asked or os.getppid() != parent
 
     if sys.platform == "linux":
@@ -280,6 +281,11 @@ def _as_many_threads_as_before(run: Run) -> None:
 
 def _sentence(error: Exception, folder: Path) -> str:
     """What a person is told."""
+    if isinstance(error, StateError):
+        return (
+            f"{folder.name} cannot go on: {folder / RESUME} was saved by another version of Dynat; its records are "
+            "kept. Resume it with that version, or delete that file and resume to train it again from the start."
+        )
     if isinstance(error, DynatError):
         return str(error)
     if isinstance(error, OSError) and (full := storage_sentence(error, folder)):
