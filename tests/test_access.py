@@ -6,6 +6,7 @@ import ast
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit import config
@@ -159,15 +160,15 @@ def test_every_action_asks_who_it_is(monkeypatch):
         raise PermissionError("asked")
 
     monkeypatch.setattr(actions, "refuse_viewers", refuse)
-    here = {name: found for name, found in vars(actions).items() if callable(found) and not name.startswith("_")}
+    here: dict[str, Any] = {name: found for name, found in vars(actions).items() if callable(found) and name[0] != "_"}
     guarded = {name: found for name, found in here.items() if hasattr(found, "__wrapped__")}
     own = {name for name, found in here.items() if getattr(found, "__module__", "") == actions.__name__}
     assert own - guarded.keys() == {"editors_only"}
     assert {"launch", "stop", "delete", "add_model", "push", "rename", "empty_trash"} <= guarded.keys()
-    for name, action in guarded.items():
+    for action in guarded.values():
         if action.__wrapped__.__module__ != "ui.store":  # `look_again` and the like are kept by Streamlit
             with pytest.raises(PermissionError, match="asked"):
-                action(*[None] * action.__wrapped__.__code__.co_argcount), name
+                action(*[None] * action.__wrapped__.__code__.co_argcount)
 
 
 # ------------------------------------------------------------------------------------------------------------ screens

@@ -17,10 +17,11 @@ class Settings(BaseModel):
 
 def parse_number(value: Any) -> Any:
     """`"8/255"` -> 0.03137...; anything that is not a fraction in text is returned as it is, for pydantic to judge."""
-    if isinstance(value, str):
-        try:
-            return float(Fraction(value.replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
+    if isinstance(value, str) and len(value) <= 100:
+        text = value.replace(" ", "")
+        try:  # only what has a slash is a Fraction: of 1e999999999 it would write out all the digits
+            return float(Fraction(text)) if "/" in text else float(text)
+        except (ValueError, ZeroDivisionError, OverflowError):
             return value
     return value
 
