@@ -13,13 +13,13 @@ from dynat_core.errors import ConfigError, RunError
 from dynat_core.presets import PRESETS, describe, preset
 from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
-from dynat_core.work.analyst import Answer
+from dynat_core.work.questions import Answer
 from ui.form import ConfigForm
 from ui.frame import guarded, page, screen_of, teaching, view_only
 from ui.link import Link, carry
 from ui.live import live_strip, start, stuck_cards
-from ui.paths import look_at_helper, tab
-from ui.store import analyst, store, warm_up
+from ui.paths import asking_plainly, look_at_helper
+from ui.store import store, warm_up
 from ui.words import duration, plain
 
 SCREEN = screen_of("Train")
@@ -217,8 +217,7 @@ def estimate(form: ConfigForm, config: RunConfig) -> None:
 
 def measured(question: dict[str, Any]) -> Answer:
     """A short probe in the analysis helper."""
-    helper = analyst(str(store().folder))
-    looks = {"probe": lambda: helper.ask("probe", question, view=f"probe/{tab()}")}
+    looks = {"probe": asking_plainly("probe", question, "probe")}
     return look_at_helper(looks, "training a few batches to see", "estimate")["probe"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from ui.paths import (
     Attack,
     as_npz,
     as_trajectory,
-    ask,
+    asking,
     can_be_asked,
     look_at_helper,
     read_attack,
@@ -339,7 +338,7 @@ def look(shown: Shown) -> tuple[list[Trajectory], Mapping[str, Any] | None]:
     if wants_slice:
         run.weights(epoch)
         questions["slice"] = ("loss_slice", run, request(run, shown.index, epoch, shown.attack))
-    looks = {slot: partial(ask, *question, slot) for slot, question in questions.items()}
+    looks = {slot: asking(*question, slot) for slot, question in questions.items()}
     answers = look_at_helper(looks, "attacking" if set(looks) - {"slice"} else "measuring the slice", "trace")
     surface = answers.pop("slice", None)
     found |= {slot: as_trajectory(answer) for slot, answer in answers.items()}

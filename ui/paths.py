@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dynat_core.recorded.packing import pack
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.store.runs import Run
 from dynat_core.views.words import percent
-from dynat_core.work.analyst import Answer
+from dynat_core.work.questions import Answer
 from ui.frame import view_only
 from ui.store import analyst, stamp, store, trajectory
 
@@ -26,6 +27,7 @@ LOSSES = {"ce": "cross-entropy", "margin": "margin"}
 STARTS = {"random": "random start", "clean": "clean start"}
 MOST_STEPS = 200
 _LOOK = 0.05  # seconds between looks at the helper: short, since a script that waits cannot rerun
+_LOOK_IN_LINE = 0.25  # and while others come first: fifty tabs that look twenty times a second would fill the server
 _TORCH = "It can be computed where torch is installed: run `pip install -r requirements.txt`."
 
 
@@ -99,10 +101,19 @@ def tab() -> str:
     return st.session_state.setdefault("tab", secrets.token_hex(8))
 
 
-def ask(kind: str, run: Run, question: Mapping[str, Any], slot: str) -> Answer:
-    """Ask the helper about a checkpoint, or look how far it is. slot: the place on this tab's screen that waits."""
-    known = stamp(run, int(question["epoch"]))
-    return analyst(str(store().folder)).ask(kind, question, view=f"{slot}/{tab()}", stamp=known)
+def asking(kind: str, run: Run, question: Mapping[str, Any], slot: str) -> Callable[[], Answer]:
+    """What asks the helper about a checkpoint when it is called first, and looks how far it is when called again.
+
+    slot: the place on this tab's screen that waits.
+    """
+    known = stamp(run, int(question["epoch"]))  # read once, not at every look
+    return asking_plainly(kind, question, slot, known)
+
+
+def asking_plainly(kind: str, question: Mapping[str, Any], slot: str, known: str | None = None) -> Callable[[], Answer]:
+    """The same for a question about no checkpoint. known: what the answer depends on, if it may be kept."""
+    ask = analyst(str(store().folder)).ask
+    return partial(ask, kind, question, view=f"{slot}/{tab()}", session=tab(), stamp=known)
 
 
 def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed: str) -> dict[str, Answer]:
@@ -122,12 +133,14 @@ def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed
         seconds = time.monotonic() - began
         share = min((answer.progress or 0.0) for answer in waiting)
         so_far = f", {percent(share)}" if seconds > 2 and share else ""
-        cold = " The first answer after a start waits for torch." if seconds > 2.5 and not share else ""
+        before = max(answer.before or 0 for answer in waiting)
+        in_line = f"; {before} before you" if before else ""
+        cold = " The first answer after a start waits for torch." if seconds > 2.5 and not share and not before else ""
         said.html(
             f"<style>.st-key-{dimmed} {{ opacity: 0.45; }}</style>"
-            f'<p class="dynat-waiting" role="status">{words}, {seconds:.1f} s{so_far}.{cold}</p>'
+            f'<p class="dynat-waiting" role="status">{words}, {seconds:.1f} s{so_far}{in_line}.{cold}</p>'
         )
-        time.sleep(_LOOK)
+        time.sleep(_LOOK_IN_LINE if before > 1 else _LOOK)
 
 
 def as_trajectory(answer: Answer) -> Trajectory:
