@@ -45,6 +45,7 @@ class Session:
         self.errors: list[str] = []
         self.scrubbers: dict[str, Any] = {}  # name of the component -> its element
         self.said: list[str] = []  # every line of a wait, as the screen showed them
+        self.repeats: list[float] = []  # seconds that each repetition of a live part took
         self._kept: OrderedDict[str, ForwardMsg] = OrderedDict()
         self._widgets: dict[str, str] = {}
         self._fragment: dict[str, str] = {}  # component -> fragment it stands in
@@ -53,8 +54,7 @@ class Session:
         self._query = ""
         self._hash = ""
         self._ended = asyncio.Event()
-        self._runs = 0
-        self._whole = False
+        self._one = asyncio.Lock()  # one question at a time, so that an answer has its question
         self._socket: ClientConnection
         self._listening: asyncio.Task[None]
 
@@ -104,6 +104,10 @@ class Session:
     # -- inside
 
     async def _run(self, fragment: str = "", *, by_itself: bool = False) -> float:
+        async with self._one:
+            return await self._ask(fragment, by_itself)
+
+    async def _ask(self, fragment: str, by_itself: bool) -> float:
         message = BackMsg()
         asked = message.rerun_script
         asked.query_string, asked.page_name, asked.page_script_hash = self._query, self._page, self._hash
@@ -164,14 +168,14 @@ class Session:
         elif kind == "alert":
             self.errors.append(element.alert.body)
         elif kind == "html":
-            (self.said if "dynat-waiting" in element.html.body else self.texts).append(element.html.body)
+            (self.said if 'role="status"' in element.html.body else self.texts).append(element.html.body)
 
     def _live(self, fragment: str, interval: float) -> None:
         async def repeat() -> None:
             with suppress(ConnectionClosed):
                 while True:
                     await asyncio.sleep(interval)
-                    await self._run(fragment, by_itself=True)
+                    self.repeats.append(await self._run(fragment, by_itself=True))
 
         if fragment not in self._lives:
             self._lives[fragment] = asyncio.create_task(repeat())
