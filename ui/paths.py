@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from dynat_core.store.runs import Run
 from dynat_core.views.words import percent
 from dynat_core.work.questions import Answer
 from ui.frame import view_only
-from ui.store import analyst, stamp, store, trajectory
+from ui.store import analyst, numbered_runs, stamp, store, trajectory
 
 LOSSES = {"ce": "cross-entropy", "margin": "margin"}
 STARTS = {"random": "random start", "clean": "clean start"}
@@ -48,6 +49,36 @@ class Attack:
         """For people: `PGD-10, step eps/4, cross-entropy, random start`."""
         alpha = self.alpha if isinstance(self.alpha, str) else describe_eps(self.alpha)
         return f"PGD-{self.steps}, step {alpha}, {LOSSES[self.loss]}, {STARTS[self.start]}"
+
+
+def runs_with_paths() -> dict[str, Run]:
+    """Every run whose attacks can be looked at, by id; found out once for each look at the store."""
+    number, found = numbered_runs()
+    return _runs_with_paths(number, str(store().folder), view_only(), found)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _runs_with_paths(number: int, folder: str, view_only: bool, _found: list[Run]) -> dict[str, Run]:
+    return {run.id: run for run in _found if run.state != "broken" and epochs_of(run)}
+
+
+def epochs_of(run: Run) -> list[int]:
+    """The epochs with something to show: recorded paths, and kept weights where they can be attacked."""
+    return _epochs_of(run) if run.running else _known_epochs_of(str(run.folder), run.modified, view_only())
+
+
+@st.cache_resource(show_spinner=False, max_entries=2000)
+def _known_epochs_of(folder: str, modified: float, view_only: bool) -> list[int]:
+    return _epochs_of(Run(Path(folder)))
+
+
+def _epochs_of(run: Run) -> list[int]:
+    last = run.last_record()
+    there = set() if last is None or view_only() else set(run.kept_epochs())
+    if last is not None and run.config.recording.probes:
+        there |= set(range(last["epoch"] + 1))
+    found = run.paths()
+    return sorted(there | ({found[0]} if found else set()))
 
 
 def recorded_attack(run: Run) -> Attack:

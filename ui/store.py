@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,21 @@ def store() -> RunStore:
     return RunStore()
 
 
+_looks = itertools.count()
+
+
 @st.cache_resource(show_spinner=False, ttl=2)
-def _runs(folder: str) -> list[Run]:
-    return RunStore(folder).list()
+def _runs(folder: str) -> tuple[int, list[Run]]:
+    return next(_looks), RunStore(folder).list()
 
 
 def runs() -> list[Run]:
     """All runs, newest first, as they were at most two seconds ago; the state of each is always found out anew."""
+    return numbered_runs()[1]
+
+
+def numbered_runs() -> tuple[int, list[Run]]:
+    """`runs`, and the number of the look at the store that they are from: a key for what is found out about all."""
     return _runs(str(store().folder))
 
 
