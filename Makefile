@@ -6,6 +6,7 @@ VENV ?= .venv
 VIEW_VENV ?= .venv-view
 BENCH_VENV ?= .venv-bench
 BENCH_ARGS ?= --results benchmarks/results/peers.json
+LOAD_ARGS ?=
 JOBS ?= 2
 BIN := $(VENV)/bin
 
@@ -26,7 +27,7 @@ DEMO_STORE = $(STORE)/.demos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run view test lint format bench bench-rest demos $(DEMOS) install port browser clean
+.PHONY: help run view test lint format bench bench-rest load demos $(DEMOS) install port browser clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -58,6 +59,10 @@ bench-rest: $(DEV) browser ## the other measurements of benchmarks/: screens, sc
 	@for bench in benchmarks/*.py; do \
 		echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; \
 	done
+
+load: $(DEV) browser ## fifty sessions at once, then long runs and 2,000 page views: about eight minutes
+	$(BIN)/python -m benchmarks.load $(LOAD_ARGS)
+	$(BIN)/python -m benchmarks.load.long
 
 demos: $(DEMOS) ## rerun all demo runs that are shipped; `make demo-digits-dynamic` reruns one
 

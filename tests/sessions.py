@@ -101,6 +101,11 @@ class Session:
         """Stay, with live parts repeating themselves."""
         await asyncio.sleep(seconds)
 
+    @property
+    def query(self) -> str:
+        """The query string that the address bar shows."""
+        return self._query
+
     # -- inside
 
     async def _run(self, fragment: str = "", *, by_itself: bool = False) -> float:
@@ -202,6 +207,11 @@ class Server:
         web = self.process.pid
         return {"web": _resident(web), "helpers": sum(_resident(pid) for pid in children(web))}
 
+    def processor(self) -> dict[str, float]:
+        """Seconds of processor time that the server and what it started have used. Linux only."""
+        web = self.process.pid
+        return {"web": processor(web), "helpers": sum(processor(pid) for pid in children(web))}
+
 
 @contextmanager
 def served(
@@ -250,6 +260,14 @@ def children(pid: int) -> list[int]:
         with suppress(OSError):
             found += [int(word) for word in task.read_text().split()]
     return found + [below for child in found for below in children(child)]
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has used so far, 0 when it has ended. Linux only."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _resident(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""Long runs, large stores and a server that stays up: `python benchmarks/long.py [--views 2000]`, part of `make load`.
+"""Long runs, large stores and a server that stays up: `python -m benchmarks.load.long`, a part of `make load`.
 
 A run of 1,000 epochs and a store of 1,000 runs are made up from a shipped one: listing the store, opening the run and
 its epochs screen are timed, with the bytes that go to the browser. Then websocket sessions look at screens one after
@@ -22,13 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.load import about  # noqa: E402
-from dynat_core.store.runs import RunStore  # noqa: E402
-from tests.sessions import Server, Session, served  # noqa: E402
-from tests.stores import lengthened, multiplied  # noqa: E402
+from benchmarks.load.machine import about
+from dynat_core.store.runs import RunStore
+from tests.sessions import ROOT, Server, Session, served
+from tests.stores import lengthened, multiplied
 
 RESULTS = ROOT / "benchmarks" / "results" / "long.json"
 DEMO = ROOT / "checkpoints" / "demo-digits-dynamic"
