@@ -67,7 +67,9 @@ async def measured(server: Server, training: Training, asked: argparse.Namespace
     memory["they are forgotten"] = server.memory()
 
     again = Crowd(server.address, seed=2)
+    before = server.processor()["web"]
     await again.come(asked.sessions, within=1)
+    each = round((server.processor()["web"] - before) / asked.sessions, 3)
     real = asyncio.create_task(chromium(server.address))
     crowded.append(await training.pace(asked.seconds * 2 / 3))
     memory["all of them again"] = server.memory()
@@ -77,7 +79,7 @@ async def measured(server: Server, training: Training, asked: argparse.Namespace
     await _visit(server)
     memory["forgotten again"] = server.memory()
     found = _told(memory, alone, crowded, [crowd, again], browser, asked)
-    return found | {CORES: busy}
+    return found | {CORES: busy, "processor_seconds_per_first_paint": each}
 
 
 async def _visit(server: Server) -> None:
@@ -120,15 +122,22 @@ def show(found: dict[str, Any]) -> None:
     for when, memory in found["memory_mb"].items():
         print(f"  memory, {when:<20} web {memory['web']:5} MB, helpers {memory['helpers']:5} MB")
     print("  cores used with all sessions: " + ", ".join(f"{k} {v:.2f}" for k, v in found[CORES].items()))
-    print(f"  memory per session {found['memory_mb_per_session']} MB")
+    print(f"  memory per session {found['memory_mb_per_session']} MB; "
+          f"processor time per first paint {found['processor_seconds_per_first_paint']} s")  # fmt: skip
     print(f"  Chromium among them: {found['chromium among them']}")
-    print(f"  training on its own core: {found['training']['slower_percent']} % slower with them", flush=True)
+    for how in ("alone", "with sessions"):
+        paces = found["training"][how]
+        rates, shares = ([pace[k] for pace in paces] for k in ("epochs_per_second", "share_of_core"))
+        print(f"  training {how:<14} {rates} epochs a second, with {shares} of its core")
+    print(f"  training on its own core: {found['training']['slower_percent']} % slower with them")
+    if found["about"]["load before"] > 0.5:
+        print("  The machine had other work: the pace of the training says little.", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=60, help="that the first crowd stays")
+    parser.add_argument("--seconds", type=float, default=50, help="that the first crowd stays")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
     found: dict[str, Any] = {"about": about()}
