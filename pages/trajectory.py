@@ -320,7 +320,7 @@ def look(shown: Shown) -> tuple[list[Trajectory], Mapping[str, Any] | None]:
     if wants_slice:
         run.weights(epoch)
         questions["slice"] = ("loss_slice", run, request(run, shown.index, epoch, shown.attack))
-    looks = {slot: asking(*question, slot) for slot, question in questions.items()}
+    looks = {slot: asking(kind, run, question, slot) for slot, (kind, run, question) in questions.items()}
     answers = look_at_helper(looks, "attacking" if set(looks) - {"slice"} else "measuring the slice", "trace")
     surface = answers.pop("slice", None)
     found |= {slot: as_trajectory(answer) for slot, answer in answers.items()}

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ ALONE = 25.0  # seconds of training without sessions, three times
 FORGOTTEN = 20  # seconds after which the server forgets a session that left; 120 if nobody says otherwise
 
 
-def p(times: list[float], share: float) -> float | None:
+def p(times: Sequence[float], share: float) -> float | None:
     """A percentile in seconds, None of nothing."""
     return round(float(np.percentile(times, share)), 3) if times else None
 
