@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,22 +58,35 @@ def runs_with_paths() -> dict[str, Run]:
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _runs_with_paths(number: int, folder: str, view_only: bool, _found: list[Run]) -> dict[str, Run]:
-    return {run.id: run for run in _found if run.state != "broken" and epochs_of(run)}
+    return {run.id: run for run in _found if run.state != "broken" and _epochs_of(run, view_only)}
 
 
 def epochs_of(run: Run) -> list[int]:
     """The epochs with something to show: recorded paths, and kept weights where they can be attacked."""
-    return _epochs_of(run) if run.running else _known_epochs_of(str(run.folder), run.modified, view_only())
+    return _epochs_of(run, view_only())
 
 
-@st.cache_resource(show_spinner=False, max_entries=2000)
-def _known_epochs_of(folder: str, modified: float, view_only: bool) -> list[int]:
-    return _epochs_of(Run(Path(folder)))
+# (folder, without torch) -> when it was found out, and what. A plain dict: a thousand runs are asked for at a time, and
+# Streamlit's cache takes longer to find an entry than the folder takes to be looked at.
+_epochs: dict[tuple[str, bool], tuple[float, list[int]]] = {}
+_EPOCHS = 5000
 
 
-def _epochs_of(run: Run) -> list[int]:
+def _epochs_of(run: Run, view_only: bool) -> list[int]:
+    if run.running:
+        return _found_epochs(run, view_only)
+    key, modified = (str(run.folder), view_only), run.modified
+    known = _epochs.get(key)
+    if known is None or known[0] != modified:
+        if len(_epochs) >= _EPOCHS:
+            _epochs.clear()
+        known = _epochs[key] = modified, _found_epochs(run, view_only)
+    return known[1]
+
+
+def _found_epochs(run: Run, view_only: bool) -> list[int]:
     last = run.last_record()
-    there = set() if last is None or view_only() else set(run.kept_epochs())
+    there = set() if last is None or view_only else set(run.kept_epochs())
     if last is not None and run.config.recording.probes:
         there |= set(range(last["epoch"] + 1))
     found = run.paths()
