@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from streamlit.testing.v1 import AppTest
 
 from dynat_core import views
 from dynat_core.recorded.histograms import BINS, count, quantiles
@@ -19,7 +20,9 @@ from dynat_core.store.runs import RunStore
 from tests.shipped import STORE
 from tests.stores import lengthened, multiplied
 from ui.scrubber import Prepared
+from ui.store import look_again
 
+ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 1000
 DEMO = STORE / "demo-digits-dynamic"
 
@@ -98,6 +101,25 @@ def test_a_row_of_damaged_counts_costs_its_epoch_and_no_other(tmp_path, row):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = run.history().counts[key]
     np.testing.assert_array_equal(np.delete(found, 4, axis=0), np.delete(right, 4, axis=0))
+
+
+def test_a_screen_that_is_looked_at_again_and_again_reads_no_more_files_each_time(store, monkeypatch):
+    monkeypatch.setenv("DYNAT_STORE", str(store.folder))
+    look_again()
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app.query_params["run"] = "long"
+    app.switch_page("pages/epochs.py").run()
+    assert not app.exception and not app.error
+
+    def again() -> None:
+        look_again()  # the list of runs is read anew, as it is every two seconds
+        app.run()
+
+    again()
+    second = reads(store.folder, again)
+    for _ in range(5):
+        again()
+    assert 0 < reads(store.folder, again) <= second <= 60
 
 
 def test_listing_a_store_reads_the_same_few_files_of_every_run(tmp_path):
