@@ -44,8 +44,8 @@ VIEWS = (
 )
 
 
-def best_of(task: Callable[[], Any], n: int = 3) -> float:
-    """The median of n times, in seconds, each in a process that has read nothing yet where the task starts one."""
+def median_of(task: Callable[[], Any], n: int = 3) -> float:
+    """The median of n times, in seconds."""
     times = []
     for _ in range(n):
         began = time.perf_counter()
@@ -81,7 +81,7 @@ def listing(store: Path) -> dict[str, float]:
     return {
         "runs": len(known.list()),
         **fresh(work),
-        "again": best_of(lambda: [(run.id, run.state, run.title) for run in known.list()]),
+        "again": median_of(lambda: [(run.id, run.state, run.title) for run in known.list()]),
     }
 
 
@@ -91,7 +91,7 @@ def opening(store: Path) -> dict[str, float]:
     return {
         "epochs": len(run.history()) - 1,
         **fresh(f"len(RunStore({str(store)!r}).open('long').history())"),
-        "again": best_of(run.history),
+        "again": median_of(run.history),
     }
 
 
