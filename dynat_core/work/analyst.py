@@ -32,7 +32,7 @@ from dynat_core.work.helper import ANALYSES, read_frame, write_frame
 from dynat_core.work.questions import LEFT, MOST, Answer, Question, Questions
 
 NO_TORCH = "Computing this needs torch: run `pip install -r requirements.txt`, then start Dynat again."
-_REMEMBERED = 64  # answers kept in memory, newest asked last
+_REMEMBERED = 4 * MOST  # answers kept in memory, newest asked last: none is dropped before whoever waits for it looks
 _REMEMBERED_BYTES = 64 * 2**20
 
 
