@@ -7,6 +7,7 @@ VIEW_VENV ?= .venv-view
 BENCH_VENV ?= .venv-bench
 BENCH_ARGS ?= --results benchmarks/results/peers.json
 CHAOS_ARGS ?= --to benchmarks/results/chaos.json
+LOAD_ARGS ?=
 JOBS ?= 2
 BIN := $(VENV)/bin
 
@@ -27,7 +28,7 @@ DEMO_STORE = $(STORE)/.demos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run view test lint audit format bench bench-rest chaos demos $(DEMOS) install port browser clean
+.PHONY: help run view test lint audit format bench bench-rest chaos load demos $(DEMOS) install port browser clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -66,6 +67,10 @@ bench-rest: $(DEV) browser ## the other measurements of benchmarks/: screens, sc
 
 chaos: $(DEV) browser ## kill, stop and damage everything hundreds of times, and see that nothing recorded is lost; ten minutes
 	$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
+
+load: $(DEV) browser ## fifty sessions at once, then long runs and 2,000 page views: about eight minutes
+	$(BIN)/python -m benchmarks.load $(LOAD_ARGS)
+	$(BIN)/python -m benchmarks.load.long
 
 demos: $(DEMOS) ## rerun all demo runs that are shipped; `make demo-digits-dynamic` reruns one
 

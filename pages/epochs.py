@@ -14,7 +14,7 @@ from ui.details import about_run, results_table
 from ui.frame import live, page, screen_of, teaching
 from ui.link import Cursor, Switched, carry, choice, told
 from ui.live import MOVING, interrupted_banner, moving_line
-from ui.scrubber import Report, scrubber
+from ui.scrubber import Prepared, Report, scrubber
 from ui.store import health, history, state_of
 from ui.words import plain
 
@@ -87,15 +87,25 @@ def scrub(runs: list[Run], split: str, cursor: Cursor, form: Switched, kind: Swi
     picture()
 
 
-def drawn(runs: list[Run], split: str, form: str, kind: str) -> views.Scene:
-    """The scene of these runs as they are now."""
+def drawn(runs: list[Run], split: str, form: str, kind: str) -> Prepared:
+    """The scene of these runs as they are now; drawn once for everybody who looks at them."""
     names = titles(runs)
-    histories = [views.NamedHistory(names[run.id], history(run), run.config, run.state == "running") for run in runs]
+    running = tuple(run.state == "running" for run in runs)
+    known = tuple((str(run.folder), run.modified, names[run.id]) for run in runs)
+    return _drawn(known, running, split, form, kind, runs)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _drawn(known: tuple, running: tuple[bool, ...], split: str, form: str, kind: str, _runs: list[Run]) -> Prepared:
+    histories = [
+        views.NamedHistory(name, history(run), run.config, moves)
+        for run, moves, (_, _, name) in zip(_runs, running, known, strict=True)
+    ]
     scene = views.epochs(histories, split, form, kind)
-    return replace(scene, opens="Open in Trajectory" if split == "test" else "")
+    return Prepared(replace(scene, opens="Open in Trajectory" if split == "test" else ""))
 
 
-def first_place(scene: views.Scene) -> int | None:
+def first_place(scene: Prepared) -> int | None:
     """Where the cursor opens: early, while strategies still differ, and with the rest of the way to scrub."""
     return max(1, scene.last // 6) if scene.n > 1 else None
 

@@ -12,7 +12,7 @@ from dynat_core.views import seeds as paired
 from dynat_core.views import smoothness as picture
 from ui.frame import page, screen_of
 from ui.link import Cursor, choice
-from ui.paths import ask, can_be_asked, look_at_helper
+from ui.paths import asking, can_be_asked, look_at_helper
 from ui.scrubber import scrubber
 from ui.store import runs, store
 from ui.theory import explained, setting, shipped_networks, use_in_a_run
@@ -139,7 +139,7 @@ def line_of(id: str, way: str, reach: float) -> weight_line.Line:
     can_be_asked(run, epoch, "This line")
     question = {"store": str(store().folder.absolute()), "run": id, "epoch": epoch, "way": way, "reach": reach}
     question["places"] = LINE_PLACES
-    looks = {"line": lambda: ask("weight_line", run, question, "smoothness")}
+    looks = {"line": asking("weight_line", run, question, "smoothness")}
     answer = look_at_helper(looks, "attacking at each place of the line", "smoothness-line")["line"]
     if answer.value is None:
         raise RunError(answer.error or "The measurement gave no answer; choose the network again.")

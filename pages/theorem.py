@@ -11,7 +11,7 @@ from dynat_core.views import theorem as picture
 from dynat_core.views.words import percent
 from ui.frame import page, screen_of
 from ui.link import Cursor, choice
-from ui.paths import ask, can_be_asked, look_at_helper
+from ui.paths import asking, can_be_asked, look_at_helper
 from ui.scrubber import scrubber
 from ui.store import runs, store
 from ui.theory import explained, setting, shipped_networks
@@ -109,7 +109,7 @@ def of_run(id: str, share: float) -> concavity.Measured:
     try:
         can_be_asked(run, epoch, "This curvature")
         question = {"store": str(store().folder.absolute()), "run": id, "epoch": epoch, "share": share}
-        looks = {"curvature": lambda: ask("curvature", run, question, "theorem")}
+        looks = {"curvature": asking("curvature", run, question, "theorem")}
         answer = look_at_helper(looks, "measuring the curvature", "theorem-picture")["curvature"]
         if answer.value is None:
             raise RunError(answer.error or "The measurement gave no answer; choose the network again.")

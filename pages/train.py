@@ -13,7 +13,7 @@ from dynat_core.errors import RunError
 from dynat_core.presets import PRESETS, describe, preset
 from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
-from dynat_core.work.analyst import Answer
+from dynat_core.work.questions import Answer
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.devices import devices, lines, queue_words
@@ -21,7 +21,7 @@ from ui.form import ConfigForm
 from ui.frame import guarded, live, page, screen_of, teaching, view_only
 from ui.link import Link, carry
 from ui.live import EVERY, MOVING, live_strip, stuck_cards
-from ui.paths import helper, look_at_helper, tab
+from ui.paths import asking_plainly, look_at_helper, tab
 from ui.store import runs, store, warm_up
 from ui.words import duration, plain
 
@@ -225,7 +225,7 @@ def estimate(form: ConfigForm, config: RunConfig) -> None:
 
 def measured(question: dict[str, Any]) -> Answer:
     """A short probe in the analysis helper."""
-    looks = {"probe": lambda: helper().ask("probe", question, view=f"probe/{tab()}")}
+    looks = {"probe": asking_plainly("probe", question, "probe")}
     return look_at_helper(looks, "training a few batches to see", "estimate")["probe"]
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,13 +27,15 @@ from ui.paths import (
     Attack,
     as_npz,
     as_trajectory,
-    ask,
+    asking,
     can_be_asked,
+    epochs_of,
     look_at_helper,
     read_attack,
     recorded,
     recorded_attack,
     request,
+    runs_with_paths,
 )
 from ui.scrubber import Report, scrubber
 from ui.store import curves, lost_between, runs, samples, store, warm_up
@@ -58,7 +58,7 @@ class Shown:
 
 def main() -> None:
     """Ask, load, draw."""
-    known = {run.id: run for run in runs() if run.state != "broken" and epochs_of(run)}
+    known = runs_with_paths()
     if not known:
         empty_store() if not runs() else st.info(
             "No run here has a checkpoint or a recorded path yet; one epoch is enough."
@@ -82,25 +82,6 @@ def main() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ asking
-
-
-def epochs_of(run: Run) -> list[int]:
-    """The epochs with something to show: recorded paths, and kept weights where they can be attacked."""
-    return _found(run) if run.running else _kept(str(run.folder), run.modified, view_only())
-
-
-@st.cache_data(show_spinner=False, max_entries=2000)
-def _kept(folder: str, modified: float, view_only: bool) -> list[int]:
-    return _found(Run(Path(folder)))
-
-
-def _found(run: Run) -> list[int]:
-    last = run.last_record()
-    there = set() if last is None or view_only() else set(run.kept_epochs())
-    if last is not None and run.config.recording.probes:
-        there |= set(range(last["epoch"] + 1))
-    found = run.paths()
-    return sorted(there | ({found[0]} if found else set()))
 
 
 def choose_models(
@@ -339,7 +320,7 @@ def look(shown: Shown) -> tuple[list[Trajectory], Mapping[str, Any] | None]:
     if wants_slice:
         run.weights(epoch)
         questions["slice"] = ("loss_slice", run, request(run, shown.index, epoch, shown.attack))
-    looks = {slot: partial(ask, *question, slot) for slot, question in questions.items()}
+    looks = {slot: asking(kind, run, question, slot) for slot, (kind, run, question) in questions.items()}
     answers = look_at_helper(looks, "attacking" if set(looks) - {"slice"} else "measuring the slice", "trace")
     surface = answers.pop("slice", None)
     found |= {slot: as_trajectory(answer) for slot, answer in answers.items()}

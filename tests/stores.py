@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd, Standard, Strategy, Unsecured
+from dynat_core.files import read_lines
+from dynat_core.store.run import ENDINGS
 from dynat_core.store.runs import RunStore
 from tests.running import in_child
 from tests.shared import shared
@@ -51,3 +55,32 @@ def _train(folder: Path) -> None:
 
     assert in_child(train) == 0
     assert {run.state for run in RunStore(folder).list()} == {"finished"}
+
+
+def lengthened(run: Path, folder: Path, epochs: int) -> Path:
+    """A copy of a finished run whose records were repeated until it has so many epochs beside epoch 0."""
+    shutil.copytree(run, folder)
+    request = json.loads((run / "run.json").read_text())
+    request |= {"id": folder.name}
+    request["config"] |= {"epochs": epochs, "name": f"{epochs} epochs"}
+    (folder / "run.json").write_text(json.dumps(request))
+    for name in ("epochs.jsonl", "histograms.jsonl"):
+        known = read_lines(run / name)
+        lines = [json.dumps({**known[epoch % len(known)], "epoch": epoch}) for epoch in range(epochs + 1)]
+        (folder / name).write_text("\n".join(lines) + "\n")
+    last = len(read_lines(run / "epochs.jsonl")) - 1
+    for kind, ending in ENDINGS.items():
+        for path in (folder / kind).glob(f"{last:04d}*"):
+            path.rename(path.with_name(f"{epochs:04d}{ending}"))
+    return folder
+
+
+def multiplied(run: Path, store: Path, n: int) -> None:
+    """n copies of a finished run in `store`, with what a list of runs reads of them."""
+    request = json.loads((run / "run.json").read_text())
+    for number in range(n):
+        copy = store / f"copy-{number:04d}"
+        copy.mkdir(parents=True)
+        (copy / "run.json").write_text(json.dumps({**request, "id": copy.name}))
+        for name in ("epochs.jsonl", "result.json", "starts.jsonl"):
+            shutil.copy(run / name, copy / name)

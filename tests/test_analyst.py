@@ -138,6 +138,12 @@ def test_warming_can_wait_and_a_question_does_not(analyst):
     assert analyst.helper_pid is not None
 
 
+def test_the_helper_lets_training_and_the_web_server_come_first(analyst):
+    settled(analyst, "double", {"n": 1})
+    ours, its = os.getpriority(os.PRIO_PROCESS, 0), os.getpriority(os.PRIO_PROCESS, analyst.helper_pid)
+    assert its > ours
+
+
 def test_closing_ends_the_helper(analyst):
     settled(analyst, "double", {"n": 1})
     pid = analyst.helper_pid

@@ -68,6 +68,8 @@ FREE = {
     "dynat_core.work.worker",
     "dynat_core.work.analyst",
     "dynat_core.work.helper",
+    "dynat_core.work.questions",
+    "dynat_core.work.turns",
     *(f"dynat_core.{package}" for package in COMPUTES),  # the packages themselves: empty
 }
 

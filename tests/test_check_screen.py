@@ -37,7 +37,7 @@ def cold(monkeypatch):
     def ask(self, kind, request, **how):
         if kind == "measurement":
             asked.append(request["evaluation"])
-            from dynat_core.work.analyst import Answer
+            from dynat_core.work.questions import Answer
 
             return Answer("working")
         return real(self, kind, request, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 
@@ -9,10 +10,15 @@ import numpy as np
 
 from dynat_core.errors import DataError
 
+_answered = itertools.count()
+
 
 def double(request, cancelled, progress):
     print("a stray print must not break the frames")
-    return {"pid": os.getpid(), "asked": request["n"]}, {"twice": np.arange(request["n"], dtype=np.float32) * 2}
+    place = next(_answered)
+    return {"pid": os.getpid(), "asked": request["n"], "place": place}, {
+        "twice": np.arange(request["n"], dtype=np.float32) * 2
+    }
 
 
 def slow(request, cancelled, progress):

@@ -10,9 +10,10 @@ import functools
 import importlib.util
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -120,24 +121,25 @@ def screen_of(title: str) -> str:
 
 
 def _menu() -> None:
+    state = st.session_state.to_dict()
     with st.container(key="menu", horizontal=True, vertical_alignment="center", gap="small"):
         st.html('<span class="dynat-brand">Dynat</span>', width="content")
         for path, label in MENU.items():
             if exists(path):
-                _entry(path, label)
+                _entry(path, label, state)
         more = {path: label for path, label in MORE.items() if exists(path)}
         if more and not teaching():
             with st.popover("More", type="tertiary"):
                 for path, label in more.items():
-                    _entry(path, label)
+                    _entry(path, label, state)
         st.space("stretch")
         st.html(_machine(), width="content")
         account()
 
 
-def _entry(path: str, label: str) -> None:
+def _entry(path: str, label: str, state: Mapping[str, Any]) -> None:
     """A menu entry leads back to what that screen last showed."""
-    st.page_link(path, label=label, query_params=carry(**remembered(screen_of(label))) or None)
+    st.page_link(path, label=label, query_params=carry(**remembered(screen_of(label), state)) or None)
 
 
 def _machine() -> str:

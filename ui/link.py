@@ -7,7 +7,7 @@ string that a rerun sees can lag behind a write by a moment, so it is not believ
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,15 @@ def entered(screen: str) -> None:
             del st.session_state[key]
 
 
-def remembered(screen: str) -> dict[str, str]:
-    """The query string that leads back to what `screen` last showed, what matters most first."""
+def remembered(screen: str, state: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The query string that leads back to what `screen` last showed, what matters most first.
+
+    state: the session's state as plain data, where somebody asks for many screens; walking through the state itself
+    for each entry of the menu took a tenth of the time of a page.
+    """
     prefix = f"link.value.{screen}."
-    values = {str(k).removeprefix(prefix): v for k, v in st.session_state.items() if str(k).startswith(prefix)}
+    state = st.session_state.to_dict() if state is None else state
+    values = {str(k).removeprefix(prefix): v for k, v in state.items() if str(k).startswith(prefix)}
     order = sorted(values, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
     return {name: values[name] for name in order if values[name] is not None}
 

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,17 @@ from dynat_core.recorded.packing import pack
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.store.runs import Run
 from dynat_core.views.words import percent
-from dynat_core.work.analyst import Analyst, Answer
+from dynat_core.work.analyst import Analyst
+from dynat_core.work.questions import Answer
 from ui.access import limits
 from ui.frame import view_only
-from ui.store import analyst, stamp, store, trajectory
+from ui.store import analyst, numbered_runs, stamp, store, trajectory
 
 LOSSES = {"ce": "cross-entropy", "margin": "margin"}
 STARTS = {"random": "random start", "clean": "clean start"}
 MOST_STEPS = 200
 _LOOK = 0.05  # seconds between looks at the helper: short, since a script that waits cannot rerun
+_LOOK_IN_LINE = 0.25  # and while others come first: fifty tabs that look twenty times a second would fill the server
 _TORCH = "It can be computed where torch is installed: run `pip install -r requirements.txt`."
 
 
@@ -47,6 +50,49 @@ class Attack:
         """For people: `PGD-10, step eps/4, cross-entropy, random start`."""
         alpha = self.alpha if isinstance(self.alpha, str) else describe_eps(self.alpha)
         return f"PGD-{self.steps}, step {alpha}, {LOSSES[self.loss]}, {STARTS[self.start]}"
+
+
+def runs_with_paths() -> dict[str, Run]:
+    """Every run whose attacks can be looked at, by id; found out once for each look at the store."""
+    number, found = numbered_runs()
+    return _runs_with_paths(number, str(store().folder), view_only(), found)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _runs_with_paths(number: int, folder: str, view_only: bool, _found: list[Run]) -> dict[str, Run]:
+    return {run.id: run for run in _found if run.state != "broken" and _epochs_of(run, view_only)}
+
+
+def epochs_of(run: Run) -> list[int]:
+    """The epochs with something to show: recorded paths, and kept weights where they can be attacked."""
+    return _epochs_of(run, view_only())
+
+
+# (folder, without torch) -> when it was found out, and what. A plain dict: a thousand runs are asked for at a time, and
+# Streamlit's cache takes longer to find an entry than the folder takes to be looked at.
+_epochs: dict[tuple[str, bool], tuple[float, list[int]]] = {}
+_EPOCHS = 5000
+
+
+def _epochs_of(run: Run, view_only: bool) -> list[int]:
+    if run.running:
+        return _found_epochs(run, view_only)
+    key, modified = (str(run.folder), view_only), run.modified
+    known = _epochs.get(key)
+    if known is None or known[0] != modified:
+        if len(_epochs) >= _EPOCHS:
+            _epochs.clear()
+        known = _epochs[key] = modified, _found_epochs(run, view_only)
+    return known[1]
+
+
+def _found_epochs(run: Run, view_only: bool) -> list[int]:
+    last = run.last_record()
+    there = set() if last is None or view_only else set(run.kept_epochs())
+    if last is not None and run.config.recording.probes:
+        there |= set(range(last["epoch"] + 1))
+    found = run.paths()
+    return sorted(there | ({found[0]} if found else set()))
 
 
 def recorded_attack(run: Run) -> Attack:
@@ -100,10 +146,19 @@ def tab() -> str:
     return st.session_state.setdefault("tab", secrets.token_hex(8))
 
 
-def ask(kind: str, run: Run, question: Mapping[str, Any], slot: str) -> Answer:
-    """Ask the helper about a checkpoint, or look how far it is. slot: the place on this tab's screen that waits."""
-    known = stamp(run, int(question["epoch"]))
-    return helper().ask(kind, question, view=f"{slot}/{tab()}", stamp=known)
+def asking(kind: str, run: Run, question: Mapping[str, Any], slot: str) -> Callable[[], Answer]:
+    """What asks the helper about a checkpoint when it is called first, and looks how far it is when called again.
+
+    slot: the place on this tab's screen that waits.
+    """
+    known = stamp(run, int(question["epoch"]))  # read once, not at every look
+    return asking_plainly(kind, question, slot, known)
+
+
+def asking_plainly(kind: str, question: Mapping[str, Any], slot: str, known: str | None = None) -> Callable[[], Answer]:
+    """The same for a question about no checkpoint. known: what the answer depends on, if it may be kept."""
+    ask = helper().ask
+    return partial(ask, kind, question, view=f"{slot}/{tab()}", session=tab(), stamp=known)
 
 
 def helper() -> Analyst:
@@ -130,12 +185,14 @@ def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed
         seconds = time.monotonic() - began
         share = min((answer.progress or 0.0) for answer in waiting)
         so_far = f", {percent(share)}" if seconds > 2 and share else ""
-        cold = " The first answer after a start waits for torch." if seconds > 2.5 and not share else ""
+        before = max(answer.before or 0 for answer in waiting)
+        in_line = f"; {before} before you" if before else ""
+        cold = " The first answer after a start waits for torch." if seconds > 2.5 and not share and not before else ""
         said.html(
             f"<style>.st-key-{dimmed} {{ opacity: 0.45; }}</style>"
-            f'<p class="dynat-waiting" role="status">{words}, {seconds:.1f} s{so_far}.{cold}</p>'
+            f'<p class="dynat-waiting" role="status">{words}, {seconds:.1f} s{so_far}{in_line}.{cold}</p>'
         )
-        time.sleep(_LOOK)
+        time.sleep(_LOOK_IN_LINE if before > 1 else _LOOK)
 
 
 def as_trajectory(answer: Answer) -> Trajectory:

@@ -1,8 +1,12 @@
-"""The run store and what is read from it, kept between reruns by modification time; and the one analysis helper."""
+"""The run store and what is read from it, kept between reruns by modification time; and the one analysis helper.
+
+What is kept is shared by all sessions and not copied for each, so nobody may change it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +28,21 @@ def store() -> RunStore:
     return RunStore()
 
 
+_looks = itertools.count()
+
+
 @st.cache_resource(show_spinner=False, ttl=2)
-def _runs(folder: str) -> list[Run]:
-    return RunStore(folder).list()
+def _runs(folder: str) -> tuple[int, list[Run]]:
+    return next(_looks), RunStore(folder).list()
 
 
 def runs() -> list[Run]:
     """All runs, newest first, as they were at most two seconds ago; the state of each is always found out anew."""
+    return numbered_runs()[1]
+
+
+def numbered_runs() -> tuple[int, list[Run]]:
+    """`runs`, and the number of the look at the store that they are from: a key for what is found out about all."""
     return _runs(str(store().folder))
 
 
@@ -70,7 +82,7 @@ def health(run: Run) -> list[HealthNote]:
     return _health(str(run.folder), run.modified)
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
+@st.cache_resource(show_spinner=False, max_entries=64)
 def _health(folder: str, modified: float) -> list[HealthNote]:
     run = Run(Path(folder))
     return notes(run.history(), run.config)
@@ -82,7 +94,7 @@ def trajectory(run: Run, index: int, epoch: int) -> Trajectory | None:
     return None if blob is None else Trajectory.from_bytes(blob)
 
 
-@st.cache_data(show_spinner=False, max_entries=256)
+@st.cache_resource(show_spinner=False, max_entries=256)
 def _trajectory(folder: str, modified: float, index: int, epoch: int) -> bytes | None:
     run = Run(Path(folder))
     found = run.trajectory(index, epoch)
@@ -91,7 +103,7 @@ def _trajectory(folder: str, modified: float, index: int, epoch: int) -> bytes |
     return replace(found, settings={**found.settings, "classes": list(run.config.classes)}).to_bytes()
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
+@st.cache_resource(show_spinner=False, max_entries=16)
 def _curves(folder: str, modified: float, epoch: int) -> dict[str, np.ndarray]:
     return Run(Path(folder)).curves(epoch)
 
@@ -115,7 +127,7 @@ def samples(run: Run, epoch: int | str) -> pd.DataFrame:
     return _samples(str(run.folder), run.modified, epoch)
 
 
-@st.cache_data(show_spinner=False, max_entries=32)
+@st.cache_resource(show_spinner=False, max_entries=32)
 def _samples(folder: str, modified: float, epoch: int | str) -> pd.DataFrame:
     run = Run(Path(folder))
     for which in ("last", "best"):
@@ -149,6 +161,6 @@ def stamp(run: Run, epoch: int) -> str:
     return _hash(str(weights), weights.stat().st_mtime_ns) + data
 
 
-@st.cache_data(show_spinner=False, max_entries=512)
+@st.cache_resource(show_spinner=False, max_entries=512)
 def _hash(file: str, modified: int) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -70,6 +70,6 @@ def _attack(run: Run) -> str:
     return f"{recorded_attack(run).words(run)}, 1 restart, {eps}"
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _curves(folder: str, modified: float, epoch: int) -> dict[str, np.ndarray]:
     return Run(Path(folder)).curves(epoch, CURVES)

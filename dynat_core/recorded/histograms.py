@@ -60,16 +60,20 @@ def quantile(measure: str, counts: np.ndarray, q: float) -> float:
 
     Below the first edge and above the last the edge itself is returned: the counts say no more.
     """
+    return float(quantiles(measure, counts[None], q)[0])
+
+
+def quantiles(measure: str, counts: np.ndarray, q: float) -> np.ndarray:
+    """Return `quantile` of each row of `counts` (E, len(edges) + 1), (E,): all epochs of a long run at once."""
     edges = BINS[measure]
-    total = counts.sum()
-    if total == 0:
-        return float("nan")
-    cumulative = np.cumsum(counts)
-    sought = max(q * total, 0.5)  # q = 0 is the smallest value there is, not an empty bin before it
-    place = int(np.searchsorted(cumulative, sought, side="left"))
-    if place == 0:
-        return float(edges[0])
-    if place >= len(edges):
-        return float(edges[-1])
-    inside = (sought - cumulative[place - 1]) / counts[place]
-    return float(edges[place - 1] + inside * (edges[place] - edges[place - 1]))
+    cumulative = np.cumsum(counts, axis=1, dtype=np.float64)  # exact: counts of images stay far below 2**53
+    total = cumulative[:, -1]
+    sought = np.maximum(q * total, 0.5)  # q = 0 is the smallest value there is, not an empty bin before it
+    place = (cumulative < sought[:, None]).sum(axis=1)  # the bin it lies in
+    inside = np.clip(place, 1, len(edges) - 1)
+    rows = np.arange(len(counts))
+    below, held = cumulative[rows, inside - 1], counts[rows, inside]
+    share = np.divide(sought - below, held, out=np.zeros(len(counts)), where=held > 0)
+    values = edges[inside - 1] + share * (edges[inside] - edges[inside - 1])
+    values = np.where(place == 0, edges[0], np.where(place >= len(edges), edges[-1], values))
+    return np.where(total == 0, np.nan, values)

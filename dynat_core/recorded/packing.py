@@ -35,9 +35,30 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
         places[name] = {"dtype": _CODES[array.dtype.name], "shape": list(array.shape), "off": offset}
         offset += len(raw)
         parts.append(raw)
-    head = json.dumps({**header, "arrays": places}, separators=(",", ":"), allow_nan=False).encode()
+    return _joined(_json({**header, "arrays": places}), *parts)
+
+
+def _json(header: Mapping[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _joined(head: bytes, *parts: bytes) -> bytes:
     front = len(head).to_bytes(4, "little") + head
     return b"".join([front, b"\0" * (-len(front) % _ALIGN), *parts])
+
+
+class Blob:
+    """What `pack` makes, but for entries of the header that are told later: packed once, sent many times."""
+
+    def __init__(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Raises TypeError and ValueError as `pack` does."""
+        blob = pack(header, arrays)
+        end = 4 + int.from_bytes(blob[:4], "little")
+        self._head, self._arrays = blob[4 : end - 1], blob[end + -end % _ALIGN :]  # without the closing brace
+
+    def with_header(self, **more: Any) -> bytes:
+        """The whole blob; `more` holds at least one entry, and none that is there already."""
+        return _joined(self._head + b"," + _json(more)[1:], self._arrays)
 
 
 def unpack(blob: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -52,19 +52,18 @@ class _Lines:
     def __init__(self, measures: bool = False) -> None:
         """measures: of records whose values are numbers."""
         self._measures = measures
-        self.records: list[dict[str, Any]] = []
         self._used = 0
         self._identity: tuple[int, int] | None = None
         self._tail = b""
 
-    def update(self, path: Path) -> bool:
-        """Read what is new; say whether the records before it are still the same."""
+    def update(self, path: Path) -> tuple[bool, list[dict[str, Any]]]:
+        """(whether what was read before still stands, the records after it)."""
         try:
             with open_file(path) as file:
                 stat = os.fstat(file.fileno())
                 grown = self._grew(file, (stat.st_dev, stat.st_ino), stat.st_size)
                 if not grown:
-                    self.records, self._used = [], 0
+                    self._used = 0
                 if stat.st_size > _MOST:
                     raise OSError("too large to be a history")
                 self._identity = (stat.st_dev, stat.st_ino)
@@ -72,15 +71,14 @@ class _Lines:
                 new = file.read()
         except OSError:
             self.__init__(self._measures)
-            return False
+            return False, []
         records, used = parse_lines(new)
         if self._measures:
             records = [measures(record) for record in records]
         if records:
-            self.records = [*self.records, *records]  # a new list: earlier callers keep the one they were given
             self._tail = new[max(0, used - 64) : used]
             self._used += used
-        return grown
+        return grown, records
 
     def _grew(self, file: Any, identity: tuple[int, int], size: int) -> bool:
         """Whether the file is the one read before with lines added: a resumed run cuts it and writes on."""
@@ -91,46 +89,66 @@ class _Lines:
 
 
 class _Reader:
-    """Both line files of one run, and the counts as arrays that grow with them."""
+    """Both line files of one run: the records, and the counts as arrays that grow with them. The counts' lines are not
+    kept: as Python lists they take ten times the memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._epochs, self._histograms = _Lines(measures=True), _Lines()
-        self._rows: dict[str, dict[int, np.ndarray]] = {}
-        self._seen = 0
+        self._lines: list[dict[str, Any]] = []
+        self._records: list[dict[str, Any]] = []
+        self._rows: dict[str, np.ndarray] = {}  # with room for epochs to come
+        self._known: History | None = None  # what was told last, while it is still so
 
     def records(self, epochs: Path) -> list[dict[str, Any]]:
         with self._lock:
-            self._epochs.update(epochs)
-            return whole_epochs(self._epochs.records)
+            self._take_records(epochs)
+            return self._records
 
     def history(self, epochs: Path, counts: Path, classes: tuple[str, ...]) -> History:
         with self._lock:
-            self._epochs.update(epochs)
-            if not self._histograms.update(counts):
-                self._rows, self._seen = {}, 0
-            self._take_counts()
-            records = whole_epochs(self._epochs.records)
-            return History(np.arange(len(records)), records, self._stacked(len(records)), classes)
+            self._take_records(epochs)
+            grown, lines = self._histograms.update(counts)
+            if not grown:
+                self._rows, self._known = {}, None
+            self._take_counts(lines)
+            if self._known is None or self._known.classes != classes:
+                n = len(self._records)
+                stacked = {key: _reaching(rows, n)[:n] for key, rows in self._rows.items()}
+                self._known = History(np.arange(n), self._records, stacked, classes)
+            return self._known
 
-    def _take_counts(self) -> None:
-        for line in self._histograms.records[self._seen :]:
-            if line.get("version") == histograms.VERSION and isinstance(line.get("epoch"), int):
-                for key, row in line.items():
-                    if isinstance(row, list) and len(row) == _entries(key):
-                        with suppress(TypeError, ValueError, OverflowError):  # no counts
-                            self._rows.setdefault(key, {})[line["epoch"]] = np.array(row, dtype=np.uint32)
-        self._seen = len(self._histograms.records)
+    def _take_records(self, path: Path) -> None:
+        grown, new = self._epochs.update(path)
+        if new or not grown:
+            self._lines = [*(self._lines if grown else []), *new]  # a new list: earlier callers keep theirs
+            self._records = whole_epochs(self._lines)
+            self._known = None
 
-    def _stacked(self, epochs: int) -> dict[str, np.ndarray]:
-        found = {}
-        for key, rows in self._rows.items():
-            table = np.zeros((epochs, _entries(key)), dtype=np.uint32)
-            for epoch, row in rows.items():
-                if 0 <= epoch < epochs:
-                    table[epoch] = row
-            found[key] = table
-        return found
+    def _take_counts(self, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            epoch = line.get("epoch")
+            if line.get("version") != histograms.VERSION or not isinstance(epoch, int):
+                continue
+            if not 0 <= epoch < len(self._records) + len(lines) + _AHEAD:
+                continue
+            for key, row in line.items():
+                if isinstance(row, list) and len(row) == _entries(key):
+                    there = self._rows.get(key, np.zeros((0, len(row)), dtype=np.uint32))
+                    there = self._rows[key] = _reaching(there, epoch + 1)
+                    with suppress(ValueError, TypeError, OverflowError):  # no counts, so none for this epoch
+                        there[epoch] = row
+            self._known = None
+
+
+def _reaching(rows: np.ndarray, n: int) -> np.ndarray:
+    """`rows`, or a copy of them with zero rows after, so that there are at least n; room is made for half as many more.
+
+    A copy, because whoever was given the first rows keeps them as they were.
+    """
+    if len(rows) >= n:
+        return rows
+    return np.concatenate([rows, np.zeros((n + n // 2 - len(rows), rows.shape[1]), rows.dtype)])
 
 
 def _entries(key: str) -> int:
@@ -161,6 +179,7 @@ def whole_epochs(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 _KEPT = 64  # runs whose lines are kept in memory
+_AHEAD = 100  # counts are written before their record; a line that names a much later epoch is damaged
 _readers: OrderedDict[str, _Reader] = OrderedDict()
 _readers_lock = threading.Lock()
 

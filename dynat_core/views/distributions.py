@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynat_core.recorded.histograms import BINS, quantile
+from dynat_core.recorded import histograms
+from dynat_core.recorded.histograms import BINS
 from dynat_core.views.base import Bins, Note, Series, View, held, padded
 from dynat_core.views.figures import epoch_axis, laid, layout, share_axis
 from dynat_core.views.scales import Scale
@@ -43,7 +44,7 @@ class Place:
 def quantiles(measure: str, counts: np.ndarray, q: float) -> np.ndarray:
     """The `q` quantile of each row of recorded counts (E, entries), (E,): NaN for an empty row, 0 where it lies in the
     zero bin of a logarithmic measure (its upper edge, which `quantile` gives, would claim more than was counted)."""
-    values = np.array([quantile(measure, row, q) for row in counts], dtype=np.float64)
+    values = histograms.quantiles(measure, counts, q)
     return values if measure in ("margin", "steps", "gradients") else np.where(values <= BINS[measure][0], 0.0, values)
 
 

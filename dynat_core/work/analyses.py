@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -401,15 +402,18 @@ def _network(folder: str, epoch: int, stamp: Any) -> nn.Module:
     return network(Run(Path(folder)), epoch, choose("auto"))
 
 
-_loaded: dict[str, data.DataSet] = {}
+_loaded: OrderedDict[str, data.DataSet] = OrderedDict()
+_LOADED = 2  # data sets: sessions take turns, and two that look at different ones must not read them anew each time
 
 
 def _data(settings: Data) -> data.DataSet:
-    """The data set on the CPU, kept while the same one is asked for."""
+    """The data set on the CPU, kept while it is among the last that were asked for."""
     key = settings.model_dump_json()
     if key not in _loaded:
-        _loaded.clear()
+        while len(_loaded) >= _LOADED:
+            _loaded.popitem(last=False)
         _loaded[key] = data.load(settings)
+    _loaded.move_to_end(key)
     return _loaded[key]
 
 

@@ -2,7 +2,8 @@
 
 The web process owns one `Analyst`, which starts and talks to `python -m dynat_core.work.helper`. Requests carry a
 `view`, the place on a screen that waits for the answer: a newer request of the same view replaces the older one, which
-is cancelled between two steps of its attack.
+is cancelled between two steps of its attack once nobody waits for it. Sessions take turns, the same question of several
+is answered once, and a session that has not looked for a while has left (see `questions`).
 """
 
 from __future__ import annotations
@@ -20,50 +21,21 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dynat_core.places import PACKAGE, ROOT
 from dynat_core.recorded.packing import pack, unpack
 from dynat_core.store.logs import put_aside
 from dynat_core.work.answer_cache import AnswerCache, Value
 from dynat_core.work.helper import ANALYSES, read_frame, write_frame
+from dynat_core.work.questions import LEFT, MOST, Answer, Question, Questions
 
 NO_TORCH = "Computing this needs torch: run `pip install -r requirements.txt`, then start Dynat again."
-_REMEMBERED = 64  # answers kept in memory, newest asked last
-_VIEWS = 256  # views remembered; browser tabs come and go
+_REMEMBERED = 4 * MOST  # answers kept in memory, newest asked last: none is dropped before whoever waits for it looks
+_REMEMBERED_BYTES = 64 * 2**20
 _GRACE = 15.0  # seconds from "enough" until a helper that does not hear it is ended
-
-State = Literal["queued", "working", "ready", "failed"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What `Analyst.ask` knows right now. `value` only when ready, `error` (one sentence) only when failed."""
-
-    state: State
-    value: Value | None = None
-    error: str | None = None
-    progress: float | None = None  # 0..1 where the analysis says it
-    seconds: float = 0.0  # since it was asked; when ready, what it took
-
-
-@dataclass
-class _Task:
-    number: int
-    view: str
-    kind: str
-    request: str
-    key: str
-    keep: bool
-    asked: float = field(default_factory=time.monotonic)
-    state: State = "queued"
-    cancelled: bool = False
-    overdue: bool = False
-    error: str | None = None
-    progress: float | None = None
 
 
 class Analyst:
@@ -73,17 +45,24 @@ class Analyst:
     serves, `{kind: f(request, cancelled, progress) -> (header, arrays)}`.
     """
 
-    def __init__(self, folder: Path, *, analyses: str = ANALYSES, threads: int | None = 1) -> None:
-        """threads: that its helper computes with; None for as many as there are."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        analyses: str = ANALYSES,
+        threads: int | None = 1,
+        most: int = MOST,
+        left: float = LEFT,
+    ) -> None:
+        """threads: that its helper computes with; None for as many as there are. most: questions that may wait. left:
+        seconds without a look after which a session's questions are dropped."""
         self.patience: float | None = None  # seconds that one answer may take to compute; None: any time
         self._folder = folder
         self._threads = threads
         self._analyses = analyses
         self._cache = AnswerCache(folder / ".cache" / "analyses")
         self._answers: OrderedDict[str, tuple[Value, float]] = OrderedDict()
-        self._tasks: OrderedDict[str, _Task] = OrderedDict()  # the newest of each view
-        self._waiting: list[_Task] = []
-        self._running: _Task | None = None
+        self._questions = Questions(lambda question: self._send({"cancel": question.number}), most=most, left=left)
         self._wake = threading.Condition()
         self._warm_at: float | None = None  # when the helper is to be started without a question
         self._closed = False
@@ -93,28 +72,31 @@ class Analyst:
         self._lane: threading.Thread | None = None
 
     def ask(
-        self, kind: str, request: Mapping[str, Any], *, view: str | None = None, stamp: str | None = None
+        self,
+        kind: str,
+        request: Mapping[str, Any],
+        *,
+        view: str | None = None,
+        session: str | None = None,
+        stamp: str | None = None,
     ) -> Answer:
         """The state of this request, at once; asks for it if it is new. Call again to poll.
 
-        view: the place that waits, `kind` if not given. stamp: what the answer depends on beside the request (hashes of
-        weights and data); only answers with a stamp are kept on disk.
+        view: the place that waits, `kind` if not given. session: whose place it is, with a line of its own in the
+        queue; it has to go on polling. Without one the view has a line of its own and waits until it is answered.
+        stamp: what the answer depends on beside the request (hashes of weights and data); only answers with a stamp
+        are kept on disk. When too many wait already, the answer is a refusal, and asking again tries again.
         """
         view = view or kind
         text = json.dumps(dict(request), sort_keys=True, allow_nan=False)
         key = hashlib.sha256("\0".join((code_hash(), kind, stamp or "", text)).encode()).hexdigest()
         with self._wake:
-            task = self._tasks.get(view)
-            same = task is not None and task.key == key
-            if task is not None and not same:
-                self._give_up(task)
-            known = self._answers.get(key)
-            if known is not None:
+            there = self._questions.look(view, key)
+            if (known := self._answers.get(key)) is not None:
                 self._answers.move_to_end(key)
                 return Answer("ready", value=known[0], seconds=known[1])
-            if task is not None and same and task.state != "ready":
-                waited = time.monotonic() - task.asked
-                return Answer(task.state, error=task.error, progress=task.progress, seconds=waited)
+            if there is not None:
+                return there
         kept = self._cache.get(key) if stamp is not None else None
         with self._wake:
             if kept is not None:
@@ -122,7 +104,11 @@ class Analyst:
                 return Answer("ready", value=kept)
             if missing_torch(self._analyses):
                 return Answer("failed", error=NO_TORCH)
-            return self._add(_Task(next(self._numbers), view, kind, text, key, stamp is not None))
+            question = Question(next(self._numbers), kind, json.loads(text), key, stamp is not None)
+            answer = self._questions.add(view, session, question)
+            self._start_lane()
+            self._wake.notify_all()
+            return answer
 
     def warm(self, after: float = 0.0) -> None:
         """Start the helper if it is not there, so that the first question does not wait for torch. Returns at once.
@@ -139,9 +125,7 @@ class Analyst:
     def forget(self, view: str) -> None:
         """Cancel what `view` waits for, if anything, and its failure, so that asking again tries again."""
         with self._wake:
-            task = self._tasks.pop(view, None)
-            if task is not None:
-                self._give_up(task)
+            self._questions.give_up(view)
 
     def close(self) -> None:
         """End the helper; the Analyst answers nothing afterwards."""
@@ -160,27 +144,11 @@ class Analyst:
 
     # -- with the lock held
 
-    def _add(self, task: _Task) -> Answer:
-        self._tasks[task.view] = task
-        self._tasks.move_to_end(task.view)
-        while len(self._tasks) > _VIEWS:
-            self._give_up(self._tasks.popitem(last=False)[1])
-        self._waiting.append(task)
-        self._start_lane()
-        self._wake.notify_all()
-        return Answer("queued")
-
-    def _give_up(self, task: _Task) -> None:
-        if task in self._waiting:
-            self._waiting.remove(task)
-        elif task is self._running and not task.cancelled:
-            task.cancelled = True
-            self._send({"cancel": task.number})
-
     def _remember(self, key: str, value: Value, seconds: float) -> None:
         self._answers[key] = (value, seconds)
-        while len(self._answers) > _REMEMBERED:
-            self._answers.popitem(last=False)
+        size = sum(_bytes(kept) for kept, _ in self._answers.values())
+        while len(self._answers) > 1 and (len(self._answers) > _REMEMBERED or size > _REMEMBERED_BYTES):
+            size -= _bytes(self._answers.popitem(last=False)[1][0])
 
     def _is_due(self) -> bool:
         return self._warm_at is not None and time.monotonic() >= self._warm_at
@@ -196,25 +164,23 @@ class Analyst:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not (self._closed or self._waiting or self._is_due()):
+                while not (self._closed or self._questions.waiting or self._is_due()):
                     self._wake.wait(None if self._warm_at is None else max(self._warm_at - time.monotonic(), 0.01))
                 if self._closed:
                     return
                 self._warm_at = None
-                task = self._running = self._waiting.pop(0) if self._waiting else None
-                if task is not None:
-                    task.state = "working"
+                question = self._questions.next()
             try:
                 helper = self._living_helper()
-                if task is not None and not task.cancelled:
-                    self._send({"id": task.number, "kind": task.kind, "request": json.loads(task.request)})
-                    with self._time_limit(helper, task):
-                        self._await(helper, task)
+                if question is not None and not question.cancelled:
+                    self._send({"id": question.number, "kind": question.kind, "request": question.request})
+                    with self._time_limit(helper, question):
+                        self._await(helper, question)
             except OSError as error:
-                if task is not None:
-                    self._fail(task, f"The analysis process could not be started ({error.strerror or error}).")
+                if question is not None:
+                    self._fail(question, f"The analysis process could not be started ({error.strerror or error}).")
             with self._wake:
-                self._running = None
+                self._questions.running = None
 
     def _living_helper(self) -> subprocess.Popen[bytes]:
         helper = self._helper
@@ -233,12 +199,12 @@ class Analyst:
                 write_frame(helper.stdin, pack(header, {}))
 
     @contextlib.contextmanager
-    def _time_limit(self, helper: subprocess.Popen[bytes], task: _Task) -> Iterator[None]:
+    def _time_limit(self, helper: subprocess.Popen[bytes], question: Question) -> Iterator[None]:
         """Cancel what takes too long, and end a helper that does not hear it."""
 
         def enough() -> None:
-            task.overdue = True
-            self._send({"cancel": task.number})
+            question.overdue = True
+            self._send({"cancel": question.number})
 
         timers = []
         if self.patience is not None:
@@ -255,41 +221,45 @@ class Analyst:
             for timer in timers:
                 timer.cancel()
 
-    def _await(self, helper: subprocess.Popen[bytes], task: _Task) -> None:
+    def _await(self, helper: subprocess.Popen[bytes], question: Question) -> None:
         assert helper.stdout is not None
         while True:
             blob = read_frame(helper.stdout)
             if blob is None:
-                self._fail(task, f"The analysis process ended unexpectedly{_how(helper)}; ask again.")
+                self._fail(question, f"The analysis process ended unexpectedly{_how(helper)}; ask again.")
                 return
             header, arrays = unpack(blob)
-            if header.get("id") not in (task.number, None):
+            if header.get("id") not in (question.number, None):
                 continue
             if header["state"] == "working":
-                task.progress = header["progress"]
+                question.progress = header["progress"]
+                with self._wake:
+                    if self._questions.waiting:  # else what nobody looks for any more is still worth keeping
+                        self._questions.sweep()
             elif header["state"] == "ready":
-                self._succeed(task, header["value"], arrays)
+                self._succeed(question, header["value"], arrays)
                 return
             else:
-                self._fail(task, header["error"])
+                self._fail(question, header["error"])
                 return
 
-    def _succeed(self, task: _Task, value: dict[str, Any], arrays: dict[str, Any]) -> None:
-        if task.keep:
-            self._cache.put(task.key, pack(value, arrays))
+    def _succeed(self, question: Question, value: dict[str, Any], arrays: dict[str, Any]) -> None:
+        if question.keep:
+            self._cache.put(question.key, pack(value, arrays))
         with self._wake:
-            self._remember(task.key, (value, arrays), time.monotonic() - task.asked)
-            task.state = "ready"
+            self._remember(question.key, (value, arrays), self._questions.close(question))
 
-    def _fail(self, task: _Task, sentence: str) -> None:
-        if task.overdue:
+    def _fail(self, question: Question, sentence: str) -> None:
+        if question.overdue:
             sentence = (
                 f"This takes longer than {self.patience:g} s, the most that one answer may take here; ask for less."
             )
         with self._wake:
-            task.state, task.error = "failed", sentence
-            if task.cancelled and self._tasks.get(task.view) is task:
-                del self._tasks[task.view]
+            self._questions.close(question, sentence)
+
+
+def _bytes(value: Value) -> int:
+    return sum(array.nbytes for array in value[1].values())
 
 
 @cache

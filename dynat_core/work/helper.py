@@ -25,6 +25,8 @@ from dynat_core.store import logs
 
 ANALYSES = "dynat_core.work.analyses"
 
+POLITE = 5  # niceness: where processors are short, whoever trains and the server that draws for everybody come first
+
 Analysis = Callable[..., tuple[dict[str, Any], dict[str, Any]]]  # f(request, cancelled, progress) -> (header, arrays)
 
 
@@ -119,6 +121,8 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the web server, which then closes us
     die_with(arguments.parent)
+    if hasattr(os, "nice"):
+        os.nice(POLITE)
     serve(arguments.analyses, arguments.log)
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from streamlit.components.v2 import component
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dynat_core.errors import DynatError
-from dynat_core.recorded.packing import pack
+from dynat_core.recorded.packing import Blob
 from dynat_core.views import Scene
 
 HERE = Path(__file__).parent
@@ -81,9 +82,17 @@ class Report:
     times: int = 1
 
 
+class Prepared:
+    """A scene as it travels: much smaller than a Scene, so it can be kept and shown to everybody who asks."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.n, self.last = scene.n, scene.last
+        self.blob = Blob(scene.header(), scene.arrays)
+
+
 def scrubber(
     key: str,
-    scene: Scene,
+    scene: Scene | Prepared,
     *,
     run: str,
     cursor: int | None = None,
@@ -110,7 +119,7 @@ def scrubber(
     }
     result = _mount(
         key=key,
-        data=pack({**scene.header(), **asked}, scene.arrays),
+        data=(scene if isinstance(scene, Prepared) else Prepared(scene)).blob.with_header(**asked),
         default={"report": None},
         on_report_change=lambda: None,
         on_action_change=lambda: None,
@@ -140,15 +149,21 @@ def read_report(said: Mapping[str, Any] | None, pressed: Mapping[str, Any] | Non
 
 def plotly_url() -> str:
     """Where the browser finds plotly.js: in `static` beside the main script, copied there once from the package."""
-    from importlib.metadata import version
-
     context = get_script_run_ctx()
     folder = (Path(context.main_script_path).parent if context else HERE.parent.parent) / "static"
-    name = f"plotly-{version('plotly')}.min.js"
+    name = f"plotly-{_plotly_version()}.min.js"
     if not (folder / name).is_file():
         _copy_plotly(folder / name)
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return f"{'/' + base if base else ''}/app/static/{name}"
+
+
+@cache
+def _plotly_version() -> str:
+    """Read once: looking through the installed packages took a tenth of the time of a run of a screen."""
+    from importlib.metadata import version
+
+    return version("plotly")
 
 
 def _copy_plotly(target: Path) -> None:
