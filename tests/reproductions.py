@@ -77,4 +77,4 @@ def _reproduce_everything(store: Path) -> None:
         for part, seeds in TARGETS:
             reproduce_here(store, Target(part, "digits", 0.1, seeds))
 
-    assert in_child(work) == 0
+    assert in_child(work, 1200) == 0  # some forty runs: a busy machine may take long over them

@@ -45,12 +45,14 @@ def load_torch() -> None:
     torch.optim.SGD([weight], lr=1.0).step()  # its first step imports a good part of torch
 
 
-def in_child(task: Callable[[], object]) -> int | None:
+def in_child(task: Callable[[], object], patience: float = PATIENCE) -> int | None:
     """Run `task` in a forked process, which has torch already; return its exit code (negative: the signal)."""
     child = multiprocessing.get_context("fork").Process(target=task)
     child.start()
-    child.join(PATIENCE)
-    assert child.exitcode is not None, "the child hangs"
+    child.join(patience)
+    if child.is_alive():
+        child.kill()
+        raise AssertionError("the child hangs")
     return child.exitcode
 
 
