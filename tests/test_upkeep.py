@@ -19,10 +19,9 @@ from streamlit.testing.v1 import AppTest
 
 from dynat_core.__main__ import main
 from dynat_core.errors import ConfigError, JobError, RunError
-from dynat_core.files import read_json
 from dynat_core.store import disk, evaluations, formats, logs, run_writer
 from dynat_core.store.evaluation_settings import Check
-from dynat_core.store.jobs import Job, child_environment
+from dynat_core.store.jobs import Job, child_environment, worker_states
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from ui.run_list import Wish, asked, rows, table
@@ -349,13 +348,12 @@ def test_a_worker_begins_again_when_its_code_is_replaced_and_takes_what_the_new_
         command = [sys.executable, "-m", "dynat_core", "worker"]
         worker = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=out, stderr=out)
     try:
-        state = store / ".worker" / "state.json"
-        until(state.exists, "the worker begins")
+        until(lambda: worker_states(store), "the worker begins")
         config = tiny().model_dump(mode="json")
         folder = write_run(store / "new", config={**config, "recording": {**config["recording"], "colour": "red"}})
         recording.write_text(recording.read_text() + '    colour: str = Field(default="", description="new")\n')
         until(lambda: (folder / "starts.jsonl").exists(), "the new worker takes the run")
-        assert worker.poll() is None and (read_json(state) or {})["pid"] == worker.pid
+        assert worker.poll() is None and [state["pid"] for state in worker_states(store)] == [worker.pid]
         assert log.read_text().splitlines()[0].startswith("the code was replaced")
     finally:
         worker.terminate()

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from benchmarks.chaos.jobs import PAUSED
 from benchmarks.chaos.ledger import Ledger
-from dynat_core.files import read_json
-from dynat_core.store.jobs import child_environment, ensure_worker, worker_alive
+from dynat_core.store.jobs import child_environment, ensure_worker, worker_alive, worker_states
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst, Answer
@@ -82,7 +81,7 @@ class House:
         if who == "second worker":
             return self._second_worker()
         pid = {
-            "supervisor": lambda: (read_json(self.store.folder / ".worker" / "state.json") or {}).get("pid"),
+            "supervisor": lambda: next((s["pid"] for s in worker_states(self.store.folder)), None),
             "job": lambda: job_process(run),
             "helper": self._asked,
             "server": lambda: self.server.pid,
