@@ -17,8 +17,8 @@ from dynat_core.access import configured_address, exposed, exposure_words, read_
 from dynat_core.config import SHAPES
 from dynat_core.errors import DynatError
 from dynat_core.places import ROOT
-from dynat_core.store.jobs import child_environment, worker_states
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, worker_states
 
 # In a process of its own: a torch that is broken, or that takes the whole process with it, is a finding.
 _COMPUTING = f"""

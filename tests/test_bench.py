@@ -16,7 +16,7 @@ from benchmarks.peers.contender import MAKE, PACKAGES, Contender
 from benchmarks.peers.page import PAGE, RESULTS, ROOT, kept_beside, page
 from benchmarks.peers.plots import pictures
 from benchmarks.peers.subjects import SUBJECTS, flops_of
-from dynat_core.store.jobs import KEPT_MEMORY
+from dynat_core.store.workers import KEPT_MEMORY
 
 torch.set_num_threads(1)
 MODULES = {"art": "art", "foolbox": "foolbox", "torchattacks": "torchattacks"}

@@ -19,9 +19,9 @@ from running import PATIENCE, assert_same, recorded, tiny, until
 
 from dynat_core.config import RunConfig
 from dynat_core.files import read_json
-from dynat_core.store.jobs import child_environment, ensure_worker, worker_alive, worker_states
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
 
 ray = pytest.importorskip("ray")
 

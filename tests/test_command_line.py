@@ -13,8 +13,8 @@ import pytest
 from running import PATIENCE, until, write_run
 
 from dynat_core.__main__ import main
-from dynat_core.store.jobs import child_environment, worker_state
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, worker_state
 
 # A run of a few seconds; `quick` with fewer images.
 SMALL = ["--set", "data.train_size=320", "--set", "data.test_size=60", "--set", "data.validation_size=40",

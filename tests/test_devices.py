@@ -16,9 +16,10 @@ import pytest
 from running import assert_same, finished_run, tiny, until, write_run
 
 from dynat_core import machine
-from dynat_core.store import jobs, queue
-from dynat_core.store.jobs import Job, child_environment, ensure_worker, stop_workers, worker_states
+from dynat_core.store import queue
+from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, ensure_worker, stop_workers, worker_alive, worker_states
 from dynat_core.work.backlog import Backlog
 from dynat_core.work.supervisor import Supervisor
 
@@ -185,7 +186,7 @@ def test_every_device_gets_a_worker_and_none_a_second(tmp_path, two_gpus, monkey
     until(lambda: all(state["pid"] != first[1]["pid"] for state in worker_states(tmp_path)), "it is replaced")
     assert [state["device"] for state in worker_states(tmp_path)] == ["cpu", "cuda:0", "cuda:1"]
     stop_workers(tmp_path)
-    until(lambda: not jobs.worker_alive(tmp_path), "they end")
+    until(lambda: not worker_alive(tmp_path), "they end")
 
 
 def test_all_devices_work_at_once_on_one_queue(tmp_path, two_gpus):
@@ -220,7 +221,7 @@ def test_a_signal_ends_all_workers_and_one_that_is_killed_is_replaced(tmp_path, 
     until(lambda: worker_states(tmp_path)[1]["pid"] not in (killed, None), "it is replaced")
     crew.send_signal(signal.SIGTERM)
     assert crew.wait(60) == 0
-    assert not jobs.worker_alive(tmp_path)
+    assert not worker_alive(tmp_path)
 
 
 # ----------------------------------------------------------------------------------------------------- on the screens

@@ -21,8 +21,9 @@ from dynat_core import files, machine
 from dynat_core.errors import JobError
 from dynat_core.files import append_line, read_json, read_lines, replace_file
 from dynat_core.store import jobs
-from dynat_core.store.jobs import Job, ensure_worker, stop_workers, worker_state
+from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import ensure_worker, stop_workers, worker_alive, worker_folder, worker_state
 
 
 @pytest.fixture
@@ -201,7 +202,7 @@ def test_a_worker_counts_as_alive_from_its_first_moment_and_ends_without_work(tm
 def test_several_callers_at_once_start_one_worker(tmp_path, monkeypatch):
     started = []
     popen = subprocess.Popen
-    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **k: started.append(a) or popen(*a, **k))
+    monkeypatch.setattr("dynat_core.store.workers.subprocess.Popen", lambda *a, **k: started.append(a) or popen(*a, **k))
     threads = [threading.Thread(target=ensure_worker, args=(tmp_path,)) for _ in range(6)]
     for thread in threads:
         thread.start()
@@ -213,12 +214,12 @@ def test_several_callers_at_once_start_one_worker(tmp_path, monkeypatch):
 
 
 def test_an_onlooker_is_not_mistaken_for_a_worker(tmp_path):
-    file = jobs.open_lock(jobs.worker_folder(tmp_path) / "cpu.alive")
+    file = jobs.open_lock(worker_folder(tmp_path) / "cpu.alive")
     looking = multiprocessing.get_context("fork").Process(target=_look_briefly, args=(file,))
     looking.start()
     looking.join()
     os.close(file)
-    assert not jobs.worker_alive(tmp_path)
+    assert not worker_alive(tmp_path)
 
 
 def _look_briefly(file):

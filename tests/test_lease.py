@@ -11,7 +11,8 @@ from running import until, write_run
 
 from dynat_core.errors import JobError
 from dynat_core.files import read_json
-from dynat_core.store.jobs import LEASE_FILE, Job, ensure_worker, worker_alive, worker_folder, worker_states
+from dynat_core.store.jobs import LEASE_FILE, Job
+from dynat_core.store.workers import ensure_worker, worker_alive, worker_folder, worker_states
 from dynat_core.work.lease import Lease, Ledger
 from dynat_core.work.supervisor import Supervisor
 

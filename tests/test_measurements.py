@@ -20,10 +20,11 @@ from dynat_core.check.verdict import next_actions
 from dynat_core.config import Digits, Elsewhere, Imported, Linf, Recording, RunConfig
 from dynat_core.errors import ConfigError, RunError
 from dynat_core.networks import models
-from dynat_core.store import evaluations, jobs
+from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Again, Check, Ladder, Transfer, asked, build
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import stop_workers, worker_alive
 from dynat_core.work.loading import network
 from dynat_core.work.worker import run_job
 from tests.running import in_child
@@ -201,9 +202,9 @@ def test_the_command_line_measures_waits_and_says_what_it_found(store, capsys):
     assert "there is check" in capsys.readouterr().err
     assert main(["evaluate", FEW[0], "--set", "n=0"]) == 1
     assert "n must be 1 or more" in capsys.readouterr().err
-    jobs.stop_workers(store.folder)
+    stop_workers(store.folder)
     until = time.monotonic() + 30
-    while jobs.worker_alive(store.folder) and time.monotonic() < until:
+    while worker_alive(store.folder) and time.monotonic() < until:
         time.sleep(0.05)
 
 

@@ -21,9 +21,10 @@ from dynat_core.__main__ import main
 from dynat_core.errors import ConfigError, JobError, RunError
 from dynat_core.store import disk, evaluations, formats, logs, run_writer
 from dynat_core.store.evaluation_settings import Check
-from dynat_core.store.jobs import Job, child_environment, worker_states
+from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, worker_states
 from ui.run_list import Wish, asked, rows, table
 
 ROOT = Path(__file__).resolve().parent.parent

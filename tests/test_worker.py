@@ -22,9 +22,10 @@ from running import PATIENCE, assert_same, finished_run, in_child, load_torch, r
 from dynat_core import files
 from dynat_core.errors import JobError, RunError
 from dynat_core.files import read_json, read_lines
-from dynat_core.store.jobs import Job, child_environment, ensure_worker, worker_state, worker_states
+from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, ensure_worker, worker_state, worker_states
 
 # Long enough to be caught in the middle; and the same in a process of its own as in a forked one.
 LONGER = {"epochs": "16", "data.train_size": "640", "recording.steps": "5", "strategy.T_control": "10"}

@@ -21,9 +21,9 @@ from dynat_core.store import bookkeeping, disk, evaluations
 from dynat_core.store.bookkeeping import Label
 from dynat_core.store.evaluation_settings import Measured
 from dynat_core.store.evaluations import Evaluation
-from dynat_core.store.jobs import child_environment, ensure_worker
 from dynat_core.store.queue import waiting_for
 from dynat_core.store.runs import Run
+from dynat_core.store.workers import child_environment, ensure_worker
 from ui.access import limits, person, refuse_viewers
 from ui.store import checker, look_again, store
 

@@ -9,8 +9,9 @@ import streamlit as st
 
 from dynat_core.store import evaluations
 from dynat_core.store.evaluations import Evaluation
-from dynat_core.store.jobs import UNFINISHED, worker_alive
+from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.runs import Run
+from dynat_core.store.workers import worker_alive
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.frame import view_only

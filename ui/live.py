@@ -6,8 +6,8 @@ from html import escape
 
 import streamlit as st
 
-from dynat_core.store.jobs import worker_alive
 from dynat_core.store.runs import Run
+from dynat_core.store.workers import worker_alive
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.cards import state_badge, swatch

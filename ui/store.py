@@ -18,8 +18,8 @@ from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.reports.health import HealthNote, notes
 from dynat_core.store import disk
 from dynat_core.store.history import History
-from dynat_core.store.jobs import worker_alive
 from dynat_core.store.runs import Run, RunStore
+from dynat_core.store.workers import worker_alive
 from dynat_core.work.analyst import Analyst
 
 

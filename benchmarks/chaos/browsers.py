@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.chaos.ledger import Ledger
 from benchmarks.chaos.screens import FAILED
 from dynat_core.store import bookkeeping
-from dynat_core.store.jobs import child_environment, stop_workers
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, stop_workers
 from tests.running import tiny, until
 from tools.install_browser import find_browser
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos.ledger import Ledger
-from dynat_core.store.jobs import child_environment
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment
 from dynat_core.work.worker import serve_job
 from tests.running import in_child, tiny, train_here, until
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.chaos.jobs import PAUSED
 from benchmarks.chaos.ledger import Ledger
-from dynat_core.store.jobs import child_environment, ensure_worker, worker_alive, worker_states
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
 from dynat_core.work.analyst import Analyst, Answer
 from tests.running import until
 

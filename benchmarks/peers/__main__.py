@@ -27,7 +27,7 @@ from benchmarks.peers.contender import MAKE
 from benchmarks.peers.machine import about, matrix_limit
 from benchmarks.peers.subjects import ROOT, SUBJECTS, flops_of
 from benchmarks.peers.training import spread
-from dynat_core.store.jobs import KEPT_MEMORY
+from dynat_core.store.workers import KEPT_MEMORY
 
 OWN = ("dynat-exact", "dynat-fast")
 STEPS = 10

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from dynat_core.errors import ConfigError
-from dynat_core.store.jobs import ensure_worker
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import ensure_worker
 
 
 def nearest(typed: str, known: list[str]) -> str:

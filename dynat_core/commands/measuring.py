@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dynat_core.commands.asked import assignments, find, launched, nearest
 from dynat_core.errors import ConfigError, JobError
-from dynat_core.store.jobs import ensure_worker
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import ensure_worker
 
 
 def evaluate(arguments: argparse.Namespace) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 from dynat_core import machine
 from dynat_core.commands.asked import assignments, find, launched, nearest
 from dynat_core.errors import ConfigError, JobError, RunError
-from dynat_core.store.jobs import stop_workers, worker_alive
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import stop_workers, worker_alive
 
 _STOP_PATIENCE = 30.0  # seconds `stop` and `worker --stop` wait before they say that it will happen
 

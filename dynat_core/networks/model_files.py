@@ -28,7 +28,7 @@ from dynat_core.networks import models
 from dynat_core.networks.conventions import LabelOrder, Tried, conventions, label_order
 from dynat_core.networks.model_reader import MAX_FILE
 from dynat_core.networks.state_dict import Match, State
-from dynat_core.store.jobs import child_environment
+from dynat_core.store.workers import child_environment
 
 __all__ = ["Inspected", "LabelOrder", "Match", "Tried", "conventions", "inspect", "label_order", "load_program"]
 

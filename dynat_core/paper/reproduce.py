@@ -22,9 +22,10 @@ from dynat_core.places import ROOT
 from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Ladder
 from dynat_core.store.evaluations import Evaluation
-from dynat_core.store.jobs import UNFINISHED, ensure_worker
+from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import ensure_worker
 
 FOLDER = ".reproductions"  # hidden, so that the store does not take it for a run
 SHIPPED = ROOT / "reproductions"  # part of the repository

@@ -22,9 +22,10 @@ from typing import Any
 
 from dynat_core.errors import JobError
 from dynat_core.files import replace_file
-from dynat_core.store.jobs import CLUSTER_FILE, Job, lease_seconds, worker_alive, worker_folder
+from dynat_core.store.jobs import Job, lease_seconds
 from dynat_core.store.run import LOG
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import CLUSTER_FILE, worker_alive, worker_folder
 from dynat_core.work.backlog import Backlog, Task, stamp
 from dynat_core.work.lease import Answer, Lease, Ledger
 

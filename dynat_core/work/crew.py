@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from dynat_core import machine
-from dynat_core.store.jobs import exclusive, start_worker, worker_alive, worker_folder
+from dynat_core.store.jobs import exclusive
+from dynat_core.store.workers import start_worker, worker_alive, worker_folder
 
 _LOOK = 0.2  # seconds
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dynat_core.config import NORM_WORDS, describe_eps
 from dynat_core.store.evaluations import Evaluation
-from dynat_core.store.jobs import UNFINISHED, worker_alive
+from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.run import Run
+from dynat_core.store.workers import worker_alive
 from dynat_core.terminal import clean, raw
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from dynat_core.images import data, own_data
 from dynat_core.networks import models
 from dynat_core.networks.conventions import LabelOrder, Tried, conventions, label_order
 from dynat_core.networks.model_files import PROGRAM_WORDS, Inspected, inspect, load_program
-from dynat_core.store.jobs import child_environment
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from dynat_core.store.trusted_programs import trust
+from dynat_core.store.workers import child_environment
 
 TRIED_IMAGES = 500  # at most, to find out how the network wants to be fed
 _PROGRAM_PATIENCE = 300.0  # seconds

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dynat_core.errors import DynatError
-from dynat_core.store.jobs import Job, worker_folder
+from dynat_core.store.jobs import Job
 from dynat_core.store.run import LOG, Run
+from dynat_core.store.workers import worker_folder
 from dynat_core.work.worker import is_evaluation, run_job, share_job
 
 _ALONE = ("curriculum", "l2l")  # what they learn from a batch as a whole is not put together from shares

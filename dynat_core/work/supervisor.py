@@ -25,23 +25,18 @@ from dynat_core.errors import JobError
 from dynat_core.files import replace_file
 from dynat_core.places import PACKAGE
 from dynat_core.store import logs
-from dynat_core.store.jobs import (
+from dynat_core.store.jobs import CLAIM_PATIENCE, UNFINISHED, Job, exclusive, open_lock, take
+from dynat_core.store.run import LOG
+from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import (
     ANY,
-    CLAIM_PATIENCE,
-    UNFINISHED,
     WORKER_LOG,
-    Job,
     child_environment,
     cluster_alive,
-    exclusive,
-    open_lock,
-    take,
     worker_alive,
     worker_file,
     worker_folder,
 )
-from dynat_core.store.run import LOG
-from dynat_core.store.runs import RunStore
 from dynat_core.work.backlog import Backlog, Task, stamp
 
 IDLE = 60.0  # seconds without work after which a worker ends; DYNAT_WORKER_IDLE changes it

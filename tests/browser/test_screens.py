@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from dynat_core.store.jobs import worker_alive  # noqa: E402
 from dynat_core.store.runs import Run, RunStore  # noqa: E402
+from dynat_core.store.workers import worker_alive  # noqa: E402
 from tests.browser.pages import PATIENCE, press, settled, turn_light, wait_cursor, wait_query  # noqa: E402
 from tests.running import until  # noqa: E402
 from tests.stores import demos, settings  # noqa: E402
