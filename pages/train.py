@@ -244,7 +244,7 @@ def show_estimate(form: ConfigForm, config: RunConfig, found: dict[str, Any]) ->
 
 
 def show_threshold(form: ConfigForm, c_max: float, found: dict[str, Any]) -> None:
-    """The share of images that would stop after one step, and a threshold at which half would."""
+    """The share of images that would stop after one step, and a threshold at which a third would."""
     suggested, at = found["suggested_c_max"], found["quantiles"]
     asked = (("0.1", "10 %"), ("0.5", "median"), ("0.9", "90 %"))
     shares = ", ".join(f"{number(at[q])} ({words})" for q, words in asked)
@@ -252,7 +252,7 @@ def show_threshold(form: ConfigForm, c_max: float, found: dict[str, Any]) -> Non
     st.html(
         f'<p class="dynat-estimate">At c_max {number(c_max)}, <b>{share}</b> of the images would stop after the first '
         f'step.</p><p class="dynat-facts">Measured on a network that has just begun to learn: {found["form"]} FOSC '
-        f"after one step is {shares}. At {number(suggested)} half would stop.</p>"
+        f"after one step is {shares}. At {number(suggested)} a third would stop.</p>"
     )
 
     def use() -> None:

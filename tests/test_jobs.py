@@ -202,7 +202,8 @@ def test_a_worker_counts_as_alive_from_its_first_moment_and_ends_without_work(tm
 def test_several_callers_at_once_start_one_worker(tmp_path, monkeypatch):
     started = []
     popen = subprocess.Popen
-    monkeypatch.setattr("dynat_core.store.workers.subprocess.Popen", lambda *a, **k: started.append(a) or popen(*a, **k))
+    counted = lambda *a, **k: started.append(a) or popen(*a, **k)  # noqa: E731
+    monkeypatch.setattr("dynat_core.store.workers.subprocess.Popen", counted)
     threads = [threading.Thread(target=ensure_worker, args=(tmp_path,)) for _ in range(6)]
     for thread in threads:
         thread.start()
