@@ -30,7 +30,8 @@ def place_of_what_is_shared(tmp_path_factory) -> None:
 # Without a browser the longest first, then the rest; the browser's likewise, from the longest to the shortest: what
 # runs last is short, so that no process is left with a long file while the others have nothing more to do.
 LONGEST = ("test_cluster.py", "test_worker.py", "test_devices.py", "test_reproduce.py", "test_screens.py",
-           "test_chaos.py", "test_model_files.py", "test_command_line.py", "test_malformed_inputs.py", "test_audit.py")  # fmt: skip
+           "test_chaos.py", "test_model_files.py", "test_command_line.py", "test_malformed_inputs.py",
+           "test_audit.py")  # fmt: skip
 IN_THE_BROWSER = ("test_screens.py", "test_learn.py", "test_check.py", "test_scrubber.py", "test_theory_screens.py",
                   "test_bookkeeping.py", "test_take_away.py", "test_lesson.py", "test_inner_optimizer.py")  # fmt: skip
 
