@@ -373,8 +373,8 @@ def _first_step(model: nn.Module, config: RunConfig, train: data.Split, cancelle
     found = {
         "form": form,
         "quantiles": {str(q): float(np.quantile(c, q)) for q in (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)},
-        # A third of the images of a network that has begun to learn would stop after one step. Half would save more and
-        # cost robustness on MNIST (docs/performance.md).
+        # A third of the images of a network that has begun to learn would stop after one step. Half saves more and was
+        # not more robust (docs/performance.md).
         "suggested_c_max": float(f"{max(float(np.quantile(c, 1 / 3)), 1e-6):.2g}"),
     }
     if isinstance(strategy, Dynamic):
