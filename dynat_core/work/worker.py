@@ -151,6 +151,8 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], gr
             if isinstance(event, EpochDone):
                 beside.do(partial(_record, writer, event, event.state(), config.epochs))
                 recorded, saved = recorded + 1, time.monotonic()
+                if recorded == config.epochs:
+                    beside.settle()  # no more training to go on with: what is said of the run from here on is true
             elif isinstance(event, Progress):
                 pace.see(event, now)
                 if now - shown >= SHOW_EVERY:
