@@ -51,6 +51,7 @@ def show(new_page, serve, folder) -> Callable[[str], Page]:
 
 def tick(page: Page, row: int) -> None:
     """Tick the checkbox of a row of the table; its cells are drawn on a canvas."""
+    expect(page.get_by_test_id("data-grid-canvas")).to_be_visible()  # there before it is, the box takes no click
     box = page.locator('[data-testid="stDataFrame"]').bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + 17, box["y"] + 34 + 29 * row + 14)
@@ -64,6 +65,7 @@ def test_runs_are_deleted_and_undo_brings_them_back(show, folder):
     page = show("runs?find=run-&by=title")
     expect(page.get_by_text("3 of 5 runs")).to_be_visible()
     tick(page, 0)
+    expect(page.get_by_label("Title")).to_be_visible()  # of the one that is chosen; what is below has moved by now
     tick(page, 2)
     expect(page.get_by_text("2 runs chosen")).to_be_visible()
     page.get_by_role("button", name="Delete").click()
