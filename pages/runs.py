@@ -25,6 +25,8 @@ SCREEN = screen_of("All runs")
 HEIGHT = 360
 TABLE = f"{SCREEN}.table"
 Step = tuple[Callable[[], object], Callable[[], object] | None]  # an action and the way back, None where there is none
+# The rows ticked by now. Callbacks ask, for they run before the script, which may not have seen the last tick yet.
+Ticked = Callable[[], list[Row]]
 
 
 @dataclass
@@ -45,9 +47,9 @@ def main() -> None:
     last_action()
     found = asked(every, wish)
     count(found, every, wish)  # above the table, whose own toolbar would otherwise lie over the filters
-    chosen = choose(found, sized=len(found) <= SIZED or wish.by == "size")
-    if chosen:
-        act(chosen)
+    ticked = choose(found, sized=len(found) <= SIZED or wish.by == "size")
+    if ticked():
+        act(ticked)
     trash()
 
 
@@ -117,11 +119,11 @@ def switched(name: str, label: str) -> bool:
     return st.session_state[key]
 
 
-def choose(found: list[Row], sized: bool) -> list[Row]:
+def choose(found: list[Row], sized: bool) -> Ticked:
     """The table; what is ticked in it is chosen."""
     if not found:
         st.info("No run is like that: change the filters above, or look among the archived ones.")
-        return []
+        return list
     shown = table(found, sized)
     times = st.session_state.setdefault(f"{SCREEN}.times", 0)  # an action unticks everything
     key = f"{TABLE}.{times}.{hash(tuple(row.run.id for row in found)) & 0xFFFFFFFF}"
@@ -132,12 +134,12 @@ def choose(found: list[Row], sized: bool) -> list[Row]:
     for name in ("clean %", "robust %", "MB"):
         config[name] = st.column_config.NumberColumn(width=wide[name], format="%.1f")
     config["made"] = st.column_config.DatetimeColumn(format="distance", width=100)
-    event = st.dataframe(
+    st.dataframe(
         shown, key=key, on_select="rerun", selection_mode="multi-row", hide_index=True, height=HEIGHT, row_height=29,
         column_config=config, placeholder="–",
     )  # fmt: skip
     st.caption("Robust under the attack beside it, 95 % intervals (Wilson). Whether to believe it: Check a model.")
-    return [found[k] for k in event["selection"]["rows"] if k < len(found)]
+    return lambda: [found[k] for k in st.session_state[key]["selection"]["rows"] if k < len(found)]
 
 
 def count(found: Sequence[Row], every: Sequence[Row], wish: Wish) -> None:
@@ -150,8 +152,9 @@ def count(found: Sequence[Row], every: Sequence[Row], wish: Wish) -> None:
 # ---------------------------------------------------------------------------------------------------------- actions
 
 
-def act(chosen: list[Row]) -> None:
+def act(ticked: Ticked) -> None:
     """What can be done with the chosen runs."""
+    chosen = ticked()
     with st.container(border=True, key="act"):
         if len(chosen) == 1:
             edit(chosen[0])
@@ -166,15 +169,14 @@ def act(chosen: list[Row]) -> None:
         how: dict[str, Any] = {"disabled": not may_edit(), "help": why_not()}
         with st.container(horizontal=True, gap="small"):
             ways(chosen)
-            away = [row for row in chosen if not row.label.archived]
-            if away:
-                st.button("Archive", on_click=archive, args=(away, True), key="archive", **how)
-            if len(away) < len(chosen):
-                back = [row for row in chosen if row.label.archived]
-                st.button("Bring back from the archive", on_click=archive, args=(back, False), key="unarchive", **how)
-            if whole := [row.run for row in chosen if row.state != "broken"]:
-                room(whole, SCREEN, prune)
-            st.button("Delete", on_click=delete, args=(chosen,), key="delete", icon=":material/delete:", **how)
+            if not all(row.label.archived for row in chosen):
+                st.button("Archive", on_click=archive, args=(ticked, True), key="archive", **how)
+            if any(row.label.archived for row in chosen):
+                words = "Bring back from the archive"
+                st.button(words, on_click=archive, args=(ticked, False), key="unarchive", **how)
+            if any(row.state != "broken" for row in chosen):
+                room(lambda: [row.run for row in ticked() if row.state != "broken"], SCREEN, prune)
+            st.button("Delete", on_click=delete, args=(ticked,), key="delete", icon=":material/delete:", **how)
 
 
 def ways(chosen: list[Row]) -> None:
@@ -222,8 +224,9 @@ def add_tags(chosen: list[Row], text: str) -> None:
         finish(f"{_many(len(chosen))} tagged {', '.join(tags)}.", [step(row) for row in chosen])
 
 
-def archive(chosen: list[Row], away: bool) -> None:
+def archive(ticked: Ticked, away: bool) -> None:
     """Take them off the lists, or put them back."""
+    chosen = [row for row in ticked() if row.label.archived != away]
 
     def step(run: Run) -> Step:
         return lambda: actions.archive(run, away), lambda: actions.archive(run, not away)
@@ -232,8 +235,9 @@ def archive(chosen: list[Row], away: bool) -> None:
     finish(f"{_many(len(chosen))} {said}.", [step(row.run) for row in chosen])
 
 
-def delete(chosen: list[Row]) -> None:
+def delete(ticked: Ticked) -> None:
     """Move them into the trash."""
+    chosen = ticked()
 
     def step(run: Run) -> Step:
         names: list[str] = []

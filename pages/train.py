@@ -162,7 +162,7 @@ def launch(form: ConfigForm) -> None:
         width="stretch",
         disabled=not ready,
         on_click=launched,
-        args=(config,),
+        args=(form,),
         help=why_not(hint),
     )
     begun = st.session_state.get(f"{SCREEN}.begun")
@@ -191,10 +191,13 @@ def devices_and_queue() -> None:
     look()
 
 
-def launched(config: RunConfig) -> None:
-    """Put the run into the queue and see that somebody works on it."""
+def launched(form: ConfigForm) -> None:
+    """Put the run into the queue, with what is typed by now, and see that somebody works on it."""
+    form.read_again()
+    if form.config is None:  # the screen says what to correct
+        return
     with guarded():
-        st.session_state[f"{SCREEN}.begun"] = actions.launch(config, LAUNCHER.format(tab())).id
+        st.session_state[f"{SCREEN}.begun"] = actions.launch(form.config, LAUNCHER.format(tab())).id
 
 
 def estimate(form: ConfigForm, config: RunConfig) -> None:
@@ -203,7 +206,10 @@ def estimate(form: ConfigForm, config: RunConfig) -> None:
     settings = config.model_dump(mode="json", exclude={"name"})
 
     def ask() -> None:
-        st.session_state[key] = {"config": settings, "asked": time.time()}  # each press measures anew
+        form.read_again()
+        if form.config is not None:  # each press measures anew
+            typed = form.config.model_dump(mode="json", exclude={"name"})
+            st.session_state[key] = {"config": typed, "asked": time.time()}
 
     asked = st.session_state.get(key)
     same = asked is not None and asked["config"] == settings

@@ -285,6 +285,21 @@ def test_without_sign_in_all_share_one_limit_and_nothing_is_signed(folder, secre
     assert made.by == "" and '"by"' not in (made.folder / "run.json").read_text()
 
 
+def test_what_was_typed_last_is_what_the_button_starts(folder, secrets):
+    """The click that leaves a field arrives together with what was typed into it."""
+    secrets("")
+    app = show("pages/train.py")
+    for name, text in (("name", "Typed last"), ("epochs", "7")):
+        next(field for field in app.text_input if field.label == name).set_value(text)
+    button(app, "Start the run").click().run()
+    (made,) = [run for run in RunStore(folder).list() if run.state == "queued"]
+    assert (made.config.name, made.config.epochs) == ("Typed last", 7)
+    next(field for field in app.text_input if field.label == "epochs").set_value("-1")
+    button(app, "Start the run").click().run()
+    assert "1 setting to correct" in words(app) and not app.exception
+    assert len([run for run in RunStore(folder).list() if run.state == "queued"]) == 1
+
+
 def test_an_upload_that_is_too_large_is_a_sentence(folder, secrets):
     secrets("[dynat.limits]\nupload_mb = 1\n")
 

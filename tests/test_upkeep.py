@@ -170,7 +170,7 @@ def disk_popover() -> None:
     def prune(*asked: object) -> None:
         st.session_state["asked"] = asked
 
-    room(RunStore().list(), "here", prune)
+    room(RunStore().list, "here", prune)
 
 
 def test_the_screen_says_what_pruning_would_free_and_spares_the_demos_among_several(run):
@@ -181,9 +181,10 @@ def test_the_screen_says_what_pruning_would_free_and_spares_the_demos_among_seve
     app.number_input(key="here.every").set_value(2)
     app.checkbox(key="here.tables").check().run()
     assert app.button(key="prune").label == f"Prune: frees {disk.words(disk.plan(run, 2, True).frees)}"
+    app.number_input(key="here.every").set_value(3)  # left by the click on the button: what is typed counts
     app.button(key="prune").click().run()
     runs, every, tables = app.session_state["asked"]
-    assert ([one.id for one in runs], every, tables) == (["a-run"], 2, True)
+    assert ([one.id for one in runs], every, tables) == (["a-run"], 3, True)
     assert len(run.kept_epochs()) == 6, "the popover itself removes nothing"
 
 

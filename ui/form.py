@@ -45,10 +45,15 @@ class ConfigForm:
         self._key = key
         if f"{key}.draft" not in st.session_state:
             self.load(start)
-        self._keep_what_was_typed()
-        self.config, self.problems = judge(self.tree())
+        self.read_again()
 
     # -- what is in it
+
+    def read_again(self) -> None:
+        """Take over what is typed by now. A callback has to: it runs before the script, so the form it was given may
+        be a moment older than the last field, which is left by the very click on the button."""
+        self._keep_what_was_typed()
+        self.config, self.problems = judge(self.tree())
 
     def load(self, config: RunConfig) -> None:
         """Begin again from these settings."""
