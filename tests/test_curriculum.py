@@ -114,6 +114,7 @@ def test_a_lesson_ends_at_its_target_or_when_nothing_has_become_better_for_a_whi
     # the first accuracy of a lesson is the one to beat
     assert at_school([0.5, 0.4, 0.5, 0.3, 0.2, 0.6, 0.1], target=0.95, patience=2) == [0, 0, 0, 1, 1, 1, 1]
     assert at_school([1.0] * 5, steps=2) == [0, 1, 2, 2, 2]
+    assert at_school([1.0] * 5, steps=7, growth=3) == [0, 3, 6, 7, 7]
 
 
 def test_the_lesson_is_recorded_and_what_it_costs_is_counted():

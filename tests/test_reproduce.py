@@ -21,7 +21,7 @@ from scipy import stats
 
 from dynat_core.__main__ import main
 from dynat_core.check.ladder_rungs import RUNGS, rungs
-from dynat_core.config import Digits, Dynamic, Standard
+from dynat_core.config import Curriculum, Digits, Dynamic, Standard
 from dynat_core.errors import ConfigError, DynatError, JobError
 from dynat_core.files import read_lines
 from dynat_core.networks.models import mnist_cnn
@@ -131,7 +131,18 @@ def test_at_full_length_the_set_ups_are_those_of_the_paper(data, control, falls)
         assert (config.optimizer.lr, config.optimizer.batch, config.optimizer.weight_decay) == (0.01, 128, 1e-4)
         assert config.threat.eps == (0.3 if data == "mnist" else 8 / 255)
     (lessons,) = (one.config.strategy for one in wanted(Target("table1", data)) if one.row == "curriculum")
-    assert lessons.steps == {"mnist": 40, "cifar10": 7, "digits": 10}[data]  # type: ignore[union-attr]
+    assert isinstance(lessons, Curriculum)
+    assert (lessons.steps, lessons.growth) == ({"mnist": 40, "cifar10": 7, "digits": 10}[data], 1)
+
+
+@pytest.mark.parametrize("data", ["mnist", "cifar10", "digits"])
+@pytest.mark.parametrize("epochs", [5, 6, 10, 24, 50, 120])
+def test_the_last_lesson_can_begin_by_the_last_fifth_however_short_the_training(data, epochs):
+    settings = paper_runs.curriculum(data, epochs)
+    starts = [min(t * settings.growth, settings.steps) for t in range(epochs)]
+    assert starts.index(settings.steps) <= 0.8 * epochs + 0.5
+    slower = settings.growth - 1
+    assert slower == 0 or slower * (0.8 * epochs - 0.5) < settings.steps  # no faster than needed
 
 
 def test_scaled_thresholds_and_switches_keep_their_place_and_it_is_said():

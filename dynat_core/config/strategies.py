@@ -104,12 +104,15 @@ class L2L(AttackedStrategy):
 class Curriculum(PgdStrategy):
     """The attack gets one step longer whenever the present lesson is learnt (Cai et al. 2018).
 
-    Lesson k = 0, 1, .. steps attacks with k steps. What target, patience and longest lesson Wang et al. used is unknown
-    beyond 7 steps on CIFAR-10 and 40 on MNIST.
+    Lesson k = 0, growth, 2 growth, .. steps attacks with k steps. What target, patience and longest lesson Wang et al.
+    used is unknown beyond 7 steps on CIFAR-10 and 40 on MNIST.
     """
 
     name: Literal["curriculum"] = "curriculum"
     steps: int = Field(default=7, ge=1, le=1000, description="steps of the last lesson, K")
+    growth: int = Field(
+        default=1, ge=1, le=1000, description="steps a lesson has more than the one before; above 1 for short trainings"
+    )
     target: float = Field(
         default=0.95, gt=0, le=1, description="training accuracy on the images of the lesson that ends it"
     )

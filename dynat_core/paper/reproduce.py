@@ -181,7 +181,8 @@ def training_gradients(config: RunConfig) -> float:
     strategy, epochs = config.strategy, config.epochs
     each = float(strategy.gradients) if isinstance(strategy, AttackedStrategy) else 0.0
     if isinstance(strategy, Curriculum) and strategy.mixing:
-        each = sum(min(t, strategy.steps) for t in range(epochs)) / epochs / 2  # a lesson takes an epoch at least
+        lessons = (min(t * strategy.growth, strategy.steps) for t in range(epochs))  # each takes an epoch at least
+        each = sum(lessons) / epochs / 2
     if isinstance(strategy, FgsmThenPgd):
         each = (strategy.switch + (epochs - strategy.switch) * strategy.steps) / epochs
     recording = config.recording

@@ -1,4 +1,5 @@
-"""Curriculum adversarial training: the attack gets one step longer whenever the present lesson is learnt.
+"""Curriculum adversarial training: the attack gets longer, by one step as published, whenever the present lesson is
+learnt.
 
 Cai, Liu, Song, "Curriculum Adversarial Training" (IJCAI 2018); how Wang et al. 2019 ran it is unknown beyond the
 longest lesson. An accuracy is that of training itself: the images attacked with the lesson's k steps, as the weights
@@ -67,7 +68,8 @@ class Curriculum(Strategy[config.Curriculum]):
         self.best, self.right, self.seen = max(self.best, accuracy), 0, 0
         learnt = accuracy >= self.settings.target or self.stalled >= self.settings.patience
         if learnt and self.lesson < self.settings.steps:
-            self.lesson, self.stalled, self.best = self.lesson + 1, 0, -1.0
+            longer = min(self.lesson + self.settings.growth, self.settings.steps)
+            self.lesson, self.stalled, self.best = longer, 0, -1.0
 
     def state_dict(self) -> dict[str, Tensor]:
         whole = torch.tensor([self.lesson, self.stalled, self.right, self.seen])
