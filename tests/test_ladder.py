@@ -244,11 +244,28 @@ def test_what_a_rung_costs_is_counted():
     right = found["clean"]["correct"]
     for name, steps in {"clean": 0, "noise": 0, "fgsm": 1, "pgd-10": 10, "pgd-20": 20, "cw-30": 30}.items():
         assert found[name]["gradients"] == right * steps
-    rung = found["pgd-50x10-ce"]
-    standing = rung["attacked"] - np.cumsum([0, *rung["broke"][:-1]])
-    assert rung["gradients"] == 51 * standing.sum()
-    assert sum(rung["broke"][1:]) > 0  # later restarts start elsewhere
+    several = [found["pgd-50x10-ce"], found["pgd-50x10-margin"]]
+    for rung in several:
+        standing = rung["attacked"] - np.cumsum([0, *rung["broke"][:-1]])
+        assert rung["gradients"] == 51 * standing.sum()
+    assert sum(sum(rung["broke"][1:]) for rung in several) > 0  # later restarts start elsewhere
     assert json.loads(json.dumps(whole().result, allow_nan=False)) == whole().result
+
+
+def test_attacks_of_one_start_share_it_and_every_restart_has_its_own(monkeypatch):
+    seeds: dict[tuple[str, int], list[int]] = {}
+
+    def noted(rung, number, model, ball, y, randomness):
+        seeds.setdefault((rung.name, number), []).append(randomness.initial_seed())
+        return original(rung, number, model, ball, y, randomness)
+
+    original = attack
+    monkeypatch.setattr("dynat_core.check.ladder.attack", noted)
+    finished(*quick(), eps=0.01, batch=5)
+    singles = [seeds[name, 0] for name in ("fgsm", "pgd-10", "pgd-20", "cw-30")]
+    assert len({*map(tuple, singles)}) == 1 and len({*singles[0]}) == 2  # and every batch its own
+    firsts = [seeds[name, k][0] for name in ("pgd-50x10-ce", "pgd-50x10-margin") for k in range(10)]
+    assert len({*firsts, singles[0][0]}) == 21
 
 
 # ----------------------------------------------------------------------------------------- again, and after a stop

@@ -1,7 +1,8 @@
 """The evaluation ladder: attack after attack, from none to AutoAttack, and the worst case of each image over all.
 
 One batch at a time, and each batch draws its random numbers from seed, rung, restart and batch number alone: a ladder
-that goes on from any state ends with the table of one that was never interrupted, to the last bit.
+that goes on from any state ends with the table of one that was never interrupted, to the last bit. The attacks of one
+random start share it.
 """
 
 from __future__ import annotations
@@ -165,7 +166,9 @@ class _Climb:
 
     def _attack(self, rung: Rung, who: Tensor) -> Found:
         number = self.at["pass"]
-        randomness = generator_for(self.x.device, self.seed, "ladder", rung.name, number, self.at["number"])
+        # single attacks begin at the same points, so that what differs between them is the attack and not the luck
+        starts = "single" if rung.own and rung.steps else rung.name
+        randomness = generator_for(self.x.device, self.seed, "ladder", starts, number, self.at["number"])
         return attack(rung, number, self.model, Ball(self.x[who], self.eps, self.norm), self.y[who], randomness)
 
     def _words(self, rung: Rung) -> str:
