@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from dynat_core.commands.asked import assignments, find, launched, nearest
 from dynat_core.errors import ConfigError, JobError
 from dynat_core.store.runs import RunStore
-from dynat_core.store.workers import ensure_worker
+from dynat_core.store.workers import PATIENT, ensure_worker
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -97,6 +98,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
     from dynat_core.paper import reproduce as reproduction
 
     target = paper_runs.target(arguments.target, arguments.data, arguments.scale, arguments.seeds)
+    os.environ.setdefault(*PATIENT)  # before torch is loaded, which reads it then
     try:
         from dynat_core.paper.black_box import seconds_per_gradient, transferred
     except ImportError as error:

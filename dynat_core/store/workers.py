@@ -153,6 +153,7 @@ def stop_workers(store: Path | str) -> None:
         path.touch()
 
 
+PATIENT = ("OMP_WAIT_POLICY", "PASSIVE")
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 36)}  # bytes
 
 
@@ -166,7 +167,7 @@ def child_environment(store: Path) -> dict[str, str]:
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     path = os.pathsep.join(dict.fromkeys(paths))
     return {
-        "OMP_WAIT_POLICY": "PASSIVE",
+        PATIENT[0]: PATIENT[1],
         **KEPT_MEMORY,
         **os.environ,
         "DYNAT_STORE": str(store),
