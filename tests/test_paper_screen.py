@@ -253,6 +253,10 @@ MISLEADING = {
     "an eps that differs": (("runs", 1, "config", "threat", "eps", 0.1), "compares runs at eps 0.1 and 0.15"),
     "other data": (("runs", 1, "config", "data", "name", "mnist"), "holds a run on mnist among those on digits"),
     "mixed n": (("rows", "dynamic", "fgsm", [[20, 40], [300, 500]]), "compares shares of 40 and 500 images"),
+    "an attack with a typo": (
+        ("rows", "dynamic", "pgd_20", [[20, 40], [30, 40]]),
+        "names an attack 'pgd_20' that is not on the ladder; did it mean pgd-20",
+    ),
     "a seed that is missing": (("rows", "dynamic", "fgsm", [[20, 40]]), "does not have 2 seeds of everything"),
     "another format": (("format", 99), "is of format 99, and this version reads 1"),
     "an unknown part": (("part", "table9"), "lacks a part and data that there are, or its runs"),

@@ -421,6 +421,7 @@ def test_a_ladder_without_restarts_has_the_attacks_of_the_paper_alone():
         "cw-30",
     ]
     assert [rung.name for rung in rungs(True)] == [rung.name for rung in RUNGS]
+    assert [*(rung.name for rung in RUNGS), "worst"] == list(reproduced.COLUMNS)
 
 
 def test_the_pace_is_measured_here():

@@ -22,6 +22,7 @@ FORMS = {"paper": "fosc_paper", "box": "fosc"}
 SHARES = tuple(q / 100 for q in (0, 2.5, *range(5, 100, 5), 97.5, 100))
 BIN_EDGES = tuple(k * 0.005 for k in range(21))  # the paper's twenty bins between 0 and 0.1
 ATTACKS = ("fgsm", "pgd-10", "pgd-20", "cw-30")
+COLUMNS = ("clean", "noise", *ATTACKS, "pgd-50x10-ce", "pgd-50x10-margin", "autoattack", "worst")  # of a ladder
 SHOWN_EPOCHS = 5
 
 

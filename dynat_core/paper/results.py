@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from dynat_core.files import read_json
 from dynat_core.paper.paper_runs import DATA, PARTS, paper_eps
-from dynat_core.paper.reproduced import FORMAT
+from dynat_core.paper.reproduced import COLUMNS, FORMAT
 
 _NEEDED = {"target", "part", "data", "scale", "seeds", "epochs", "full_epochs", "train_images", "n", "eps", "reduced",
            "runs"}  # fmt: skip
@@ -64,12 +65,22 @@ def _mixed(content: Mapping[str, Any]) -> str | None:
         return f"compares runs at eps {' and '.join(f'{eps:.4g}' for eps in sorted(radii))}"
     if not math.isclose(min(radii), paper_eps(data), rel_tol=1e-6):
         return f"is at eps {min(radii):.4g}, and what stands beside it at {paper_eps(data):.4g}"
+    if strange := sorted(set(_columns(content)) - set(COLUMNS)):
+        near = difflib.get_close_matches(strange[0], COLUMNS, n=1)
+        hint = f"; did it mean {near[0]}" if near else ""
+        return f"names an attack {strange[0][:40]!r} that is not on the ladder{hint}"
     sizes = {int(n) for counts in _counts(content) for _, n in counts}
     if len(sizes) > 1:
         return f"compares shares of {' and '.join(f'{n:,}' for n in sorted(sizes))} images"
     if {len(counts) for counts in _counts(content)} - {content["seeds"]}:
         return f"does not have {content['seeds']} seeds of everything"
     return None
+
+
+def _columns(content: Mapping[str, Any]) -> Iterator[str]:
+    """The attacks of every row of a table."""
+    if content["part"].startswith("table") or content["part"] == "ablation":
+        yield from (name for row in content["rows"].values() for name in row)
 
 
 def _counts(content: Mapping[str, Any]) -> Iterator[list[list[int]]]:
