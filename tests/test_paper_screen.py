@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable
 from html import unescape
@@ -260,7 +261,11 @@ MISLEADING = {
     "a seed that is missing": (("rows", "dynamic", "fgsm", [[20, 40]]), "does not have 2 seeds of everything"),
     "another format": (("format", 99), "is of format 99, and this version reads 1"),
     "an unknown part": (("part", "table9"), "lacks a part and data that there are, or its runs"),
-    "no rows": (("rows", None), "is not whole"),
+    "no rows": (("rows", None), "cannot be shown, since rows is missing or cannot be what was measured"),
+    "more right than there are": (
+        ("rows", "dynamic", "fgsm", [[20, 40], [41, 40]]),
+        "cannot be shown, since rows.dynamic.fgsm.1 is missing or cannot be what was measured",
+    ),
     "no runs": (("runs", []), "lacks a part and data that there are, or its runs"),
 }
 
@@ -275,6 +280,68 @@ def test_a_comparison_that_would_mislead_is_not_drawn_and_one_sentence_says_why(
     if "eps" in problem:
         app = show(data="digits")
         assert sentence in said(app) and not [row for row in cells(app) if row and row[-1].startswith("measured")]
+
+
+PARTS = ("table1", "table2", "figure1a", "figure1b", "figure2", "figure3", "figure4", "ablation")
+ODD = (None, True, "", "<b>x</b>", -1, 0, 7, 10**12, -0.5, 1e300, float("nan"), float("inf"), [], {}, [[]], [1, 2, 3])
+
+
+def _places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to everything in a nested value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, one in inner for found in [(*way, key), *_places(one, (*way, key))]]
+
+
+def _damaged(content: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """The content with one thing in it gone, doubled, or something odd."""
+    changed = json.loads(json.dumps(content))
+    *way, last = chance.choice(_places(changed))
+    place = changed
+    for key in way:
+        place = place[key]
+    what = chance.randrange(4)
+    if what == 0:
+        del place[last]
+    elif what == 1 and isinstance(place, list):
+        place.insert(last, json.loads(json.dumps(place[last])))
+    else:
+        place[last] = chance.choice(ODD)
+    return changed
+
+
+def _show_all(content: dict[str, Any]) -> None:
+    """Everything that the screen says and draws of a result."""
+    part, data = content["part"], content["data"]
+    told.run_words(content)
+    told.setup_words(content)
+    for form in ("paper", "box"):
+        picture.drawn(content, form)
+        told.figure_words(content, form)
+        told.directions([content], part, data, form)
+    if part.startswith("table"):
+        told.table(part, data, content)
+        told.disagreements(part, data, content)
+    if part == "ablation":
+        told.ablation_table(content)
+        [told.answer_words(answer) for answer in content["answers"]]
+    if "order" in content:
+        told.order_words(content)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_whatever_is_damaged_in_a_results_file_it_is_shown_whole_or_left_out(part, tmp_path):
+    whole, chance = kept(part), random.Random(part)
+    assert results.problem_of(whole) is None
+    shown = 0
+    for _ in range(300):
+        damaged = _damaged(whole, chance)
+        problem = results.problem_of(damaged)
+        if problem is None:
+            _show_all(damaged)
+            shown += 1
+        else:
+            assert "\n" not in problem and len(problem) < 300
+    assert 0 < shown < 300  # some damage is none that matters
 
 
 def test_runs_at_another_eps_than_the_published_do_not_stand_beside_them(put):

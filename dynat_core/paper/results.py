@@ -11,6 +11,7 @@ from typing import Any
 from dynat_core.files import read_json
 from dynat_core.paper.paper_runs import DATA, PARTS, paper_eps
 from dynat_core.paper.reproduced import COLUMNS, FORMAT
+from dynat_core.paper.results_format import first_wrong
 
 _NEEDED = {"target", "part", "data", "scale", "seeds", "epochs", "full_epochs", "train_images", "n", "eps", "reduced",
            "runs"}  # fmt: skip
@@ -48,10 +49,9 @@ def problem_of(content: Any) -> str | None:
     missing = sorted(_NEEDED - content.keys())
     if missing or content["part"] not in PARTS or content["data"] not in DATA or not content["runs"]:
         return f"lacks {', '.join(missing) or 'a part and data that there are, or its runs'}"
-    try:
-        return _mixed(content)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return "is not whole"
+    if wrong := first_wrong(content):
+        return f"cannot be shown, since {wrong} is missing or cannot be what was measured"
+    return _mixed(content)
 
 
 def _mixed(content: Mapping[str, Any]) -> str | None:
