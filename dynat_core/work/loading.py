@@ -14,7 +14,8 @@ from dynat_core.images import data
 from dynat_core.images.data import Split
 from dynat_core.networks import models
 from dynat_core.store.evaluation_settings import Measured
-from dynat_core.store.run import Run, part
+from dynat_core.store.layout import part
+from dynat_core.store.run import Run
 from dynat_core.store.trusted_programs import refuse_untrusted
 
 

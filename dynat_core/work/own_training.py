@@ -26,6 +26,7 @@ from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Check
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.training.evaluate import described
 from dynat_core.training.measured_epoch import from_table, measured_epoch, reached
@@ -138,7 +139,7 @@ class LoggedRun:
         if run.state == "finished":
             raise RunError(f"{run.id} is finished; choose another folder.")
         self._claim.enter_context(Job(run.folder).claim())
-        self._run, self._writer = run, run.writer()
+        self._run, self._writer = run, RunWriter(run)
         self._writer.go_on()
         self._writer.start(start_entry(None))
         return run
@@ -197,7 +198,7 @@ def save_report(report: Report, folder: Path, name: str | None) -> Path:
     table = report.recorded.assign(split="test")
     found = from_table(table, 0)
     with Job(run.folder).claim():
-        writer = run.writer()
+        writer = RunWriter(run)
         writer.go_on()
         writer.start(start_entry(None))
         writer.epoch(found.record, table, found.counts, None, None)

@@ -20,12 +20,13 @@ from dynat_core.errors import DynatError, RunError, StateError
 from dynat_core.files import storage_sentence
 from dynat_core.store import evaluations, logs
 from dynat_core.store.jobs import Job
-from dynat_core.store.run import LOG, RESUME, Run
+from dynat_core.store.layout import LOG, RESUME
+from dynat_core.store.run import Run
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.work.beside import Beside
 
 if TYPE_CHECKING:
-    from dynat_core.store.run_writer import RunWriter
     from dynat_core.training.group import Alone
     from dynat_core.training.trainer import EpochDone, Progress, State
 
@@ -138,7 +139,7 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], gr
     dataset = data.load(config.data)
     _refuse_other_data(run, dataset.fingerprint)
     _as_many_threads_as_before(run)
-    writer = run.writer()
+    writer = RunWriter(run)
     state = writer.recover()
     shared = {"workers": group.size} if group.size > 1 else {}
     writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded, **shared})
