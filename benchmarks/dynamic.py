@@ -33,7 +33,8 @@ from dynat_core.config import Dynamic, RunConfig, Standard  # noqa: E402
 from dynat_core.errors import DataError  # noqa: E402
 from dynat_core.images import data  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
-from dynat_core.training.trainer import EpochDone, Finished, train  # noqa: E402
+from dynat_core.training.events import EpochDone, Finished  # noqa: E402
+from dynat_core.training.trainer import train  # noqa: E402
 from dynat_core.work.analyses import probe  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/dynamic.json"

@@ -34,7 +34,8 @@ from dynat_core.images import data  # noqa: E402
 from dynat_core.networks import models  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
 from dynat_core.store.runs import RunStore  # noqa: E402
-from dynat_core.training.trainer import EpochDone, train  # noqa: E402
+from dynat_core.training.events import EpochDone  # noqa: E402
+from dynat_core.training.trainer import train  # noqa: E402
 from dynat_core.work.loading import network  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/precision.json"

@@ -32,7 +32,8 @@ from dynat_core.networks import models  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
 from dynat_core.theory.seeds import AGAINST, MEASURED, MEASURES, of, told_apart  # noqa: E402
 from dynat_core.training.evaluate import ball_of, generator_for  # noqa: E402
-from dynat_core.training.trainer import EpochDone, Finished, train  # noqa: E402
+from dynat_core.training.events import EpochDone, Finished  # noqa: E402
+from dynat_core.training.trainer import train  # noqa: E402
 
 TRAININGS = {
     "standard": "demo-digits-standard",

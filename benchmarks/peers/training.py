@@ -32,8 +32,9 @@ from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.training import strategies
 from dynat_core.training.evaluate import generator_for
+from dynat_core.training.events import EpochDone, State
 from dynat_core.training.strategy import Moment
-from dynat_core.training.trainer import EpochDone, State, train
+from dynat_core.training.trainer import train
 from dynat_core.work.beside import Beside
 
 CPU = torch.device("cpu")

@@ -22,6 +22,7 @@ from dynat_core.config import Custom, Elsewhere, OwnData, Recording, RunConfig, 
 from dynat_core.errors import RunError
 from dynat_core.images.data import Split
 from dynat_core.recorded import tables
+from dynat_core.recorded.records import reached
 from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Check
 from dynat_core.store.jobs import Job
@@ -29,7 +30,7 @@ from dynat_core.store.run import Run
 from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.training.evaluate import described
-from dynat_core.training.measured_epoch import from_table, measured_epoch, reached
+from dynat_core.training.measured_epoch import from_table, measured_epoch
 from dynat_core.work.provenance import start_entry
 
 if TYPE_CHECKING:
