@@ -35,7 +35,7 @@ from dynat_core.images import data  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
 from dynat_core.training.events import EpochDone, Finished  # noqa: E402
 from dynat_core.training.trainer import train  # noqa: E402
-from dynat_core.work.analyses import probe  # noqa: E402
+from dynat_core.work.launch_probe import probe  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/dynamic.json"
 NAMES = ("standard", "dynamic")

@@ -66,6 +66,7 @@ FREE = {
     "dynat_core.work.answer_cache",
     "dynat_core.work.beside",
     "dynat_core.work.worker",
+    "dynat_core.work.analysis",
     "dynat_core.work.analyst",
     "dynat_core.work.helper",
     "dynat_core.work.questions",

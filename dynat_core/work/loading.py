@@ -69,6 +69,11 @@ def chosen_images(run: Run, settings: Measured) -> tuple[Split, str]:
     return data.part_of(test, settings.n), "classes in proportion"
 
 
-def pixels(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(x (n, C, H, W) float32 in [0, 1], y (n,)) on `device`."""
-    return split.pixels().to(device), split.labels.to(device)
+def pixels(split: Split, device: torch.device, keep: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+    """(x (n, C, H, W) float32 in [0, 1], y (n,)) on `device`, of the images `keep`."""
+    return split.pixels(keep).to(device), split.labels[keep].to(device)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the network's parameters lie."""
+    return next(model.parameters()).device
