@@ -37,7 +37,7 @@ from dynat_core.files import read_json, read_lines
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
-from dynat_core.store.workers import ensure_worker, worker_state, worker_states
+from dynat_core.store.workers import ensure_worker, worker_alive, worker_states
 
 # Long enough to be caught in the middle; and the same in a process of its own as in a forked one.
 LONGER = {"epochs": "16", "data.train_size": "640", "recording.steps": "5", "strategy.T_control": "10"}
@@ -405,7 +405,7 @@ def test_a_read_only_run_is_read_and_refuses_work_with_one_sentence(finished_cop
         RunStore(finished_copy.parent).create(tiny())
     with pytest.raises(JobError, match="cannot be written"):
         ensure_worker(finished_copy.parent)
-    assert not worker_state(finished_copy.parent)["alive"]
+    assert not worker_alive(finished_copy.parent)
 
 
 @pytest.fixture
@@ -453,15 +453,15 @@ def test_kill_9_of_the_job_and_then_of_the_worker(tmp_path, monkeypatch):
     os.kill(first, signal.SIGKILL)
     until(lambda: len(run.starts()) == 2 and len(run.records()) >= 3, "it goes on by itself")
     (state,) = worker_states(store.folder)
-    assert worker_state(store.folder)["busy_with"] == run.id
+    assert state["busy_with"] == run.id
     assert job_process(run) not in (None, first)
     os.kill(state["pid"], signal.SIGKILL)
     until(lambda: run.state == "interrupted" and job_process(run) is None, "the job ends with its worker")
-    assert not worker_state(store.folder)["alive"]
+    assert not worker_alive(store.folder)
     assert "resume to go on from there" in (run.problem or "")
     ensure_worker(store.folder)
     until(lambda: run.state == "finished", "it finishes")
-    until(lambda: not worker_state(store.folder)["alive"], "the worker ends")
+    until(lambda: not worker_alive(store.folder), "the worker ends")
     assert len(run.starts()) == 3
     assert_same(run, reference)
 
