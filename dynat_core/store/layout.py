@@ -1,11 +1,13 @@
 """Where everything lies in a run folder, and what must not lie there.
 
-epochs.jsonl            one flat record per epoch, keys `split/measure`; line 0 is the untrained network
-histograms.jsonl        one line per epoch: counts on the fixed bins of `histograms`
-samples/0007.parquet    one row per image; samples/best.parquet and last.parquet hold every test image
-probes/0007.parquet     the paths of the same few images at every epoch
-paths/0030.parquet      the paths of all test images at the last epoch
-weights/0007.safetensors, resume.safetensors, label.json, log.txt; the rest is the job's (see `jobs`)
+    epochs.jsonl            one flat record per epoch, keys `split/measure`; line 0 is the untrained network
+    histograms.jsonl        one line per epoch: counts on the fixed bins of `histograms`
+    samples/0007.parquet    one row per image; samples/best.parquet and last.parquet hold every test image
+    probes/0007.parquet     the paths of the same few images at every epoch
+    paths/0030.parquet      the paths of all test images at the last epoch
+    weights/0007.safetensors, resume.safetensors, label.json, log.txt; the rest is the job's (see `jobs`)
+
+No torch here: screens import this.
 """
 
 from __future__ import annotations
