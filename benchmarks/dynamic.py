@@ -28,21 +28,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.peers.machine import about  # noqa: E402
+from benchmarks.settings.bare import BARE  # noqa: E402
 from dynat_core.comparison import spread  # noqa: E402
 from dynat_core.config import Dynamic, RunConfig, Standard  # noqa: E402
 from dynat_core.errors import DataError  # noqa: E402
 from dynat_core.images import data  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
-from dynat_core.training.trainer import EpochDone, Finished, train  # noqa: E402
-from dynat_core.work.analyses import probe  # noqa: E402
+from dynat_core.training.events import EpochDone, Finished  # noqa: E402
+from dynat_core.training.trainer import train  # noqa: E402
+from dynat_core.work.launch_probe import probe  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/dynamic.json"
 NAMES = ("standard", "dynamic")
 GOALS = {"gradients": 0.75, "seconds": 0.8}
-LEFT_OUT = {
-    "recording.test_images": 1, "recording.train_rows": 1, "recording.final_gradients": 0, "recording.probes": 0,
-    "recording.paths": False,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def main() -> None:
 
 def measured(setup: Setup) -> dict[str, Any]:
     """Every seed of a set-up: {"rows": {training: [one mapping a seed]}, ...}. Raises DataError."""
-    base = preset(setup.preset).with_values({**LEFT_OUT, **setup.changes})
+    base = preset(setup.preset).with_values({**BARE, **setup.changes})
     dataset = data.load(base.data)
     suggested, _ = probe({"config": base.model_dump(mode="json")}, lambda: False, lambda share: None)
     c_max = suggested["suggested_c_max"]

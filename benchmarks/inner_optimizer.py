@@ -123,7 +123,8 @@ def train_rule(setup: SetUp) -> None:
     """The learned rule of a run of these settings, as it is after its last epoch."""
     from safetensors.torch import save_file
 
-    from dynat_core.training.trainer import EpochDone, train
+    from dynat_core.training.events import EpochDone
+    from dynat_core.training.trainer import train
 
     last = None
     for event in train(setup.config, device="cpu"):

@@ -21,12 +21,13 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dynat_core.check.diagnosis import NotDiagnosable, diagnose  # noqa: E402
+from dynat_core.check.diagnosis import NotDiagnosable  # noqa: E402
 from dynat_core.config import Mnist  # noqa: E402
 from dynat_core.errors import DataError  # noqa: E402
 from dynat_core.store.evaluation_settings import Check  # noqa: E402
 from dynat_core.store.runs import RunStore  # noqa: E402
 from dynat_core.work.loading import chosen_images, network, pixels  # noqa: E402
+from dynat_core.work.own_check import diagnose  # noqa: E402
 from tests.zoo import HONEST, MASKS, SECOND, STORE, Wrapped, digits, perceptron, shipped  # noqa: E402
 
 Images = tuple[torch.Tensor, torch.Tensor]

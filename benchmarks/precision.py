@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.peers.machine import about  # noqa: E402
+from benchmarks.settings.bare import BARE  # noqa: E402
 from dynat_core.attack.attacks import pgd  # noqa: E402
 from dynat_core.attack.frozen import Frozen  # noqa: E402
 from dynat_core.attack.threat import Ball, Norm  # noqa: E402
@@ -34,7 +35,8 @@ from dynat_core.images import data  # noqa: E402
 from dynat_core.networks import models  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
 from dynat_core.store.runs import RunStore  # noqa: E402
-from dynat_core.training.trainer import EpochDone, train  # noqa: E402
+from dynat_core.training.events import EpochDone  # noqa: E402
+from dynat_core.training.trainer import train  # noqa: E402
 from dynat_core.work.loading import network  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/precision.json"
@@ -62,9 +64,8 @@ CELLS = (
     Cell("cifar10-cnn", "l2", 0.5, 1000, 1),
 )
 HERE = {  # the CIFAR-10 network: enough to have something to attack
-    "epochs": 4, "data.train_size": 4000, "data.validation_size": 200, "data.augment": False, "strategy.steps": 5,
-    "optimizer.milestones": [3], "precision": "fast", "recording.test_images": 1, "recording.train_rows": 1,
-    "recording.final_gradients": 0, "recording.probes": 0, "recording.steps": 1, "data.test_size": 100,
+    **BARE, "recording.steps": 1, "epochs": 4, "data.train_size": 4000, "data.validation_size": 200,
+    "data.test_size": 100, "data.augment": False, "strategy.steps": 5, "optimizer.milestones": [3], "precision": "fast",
 }  # fmt: skip
 
 

@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 from dynat_core.presets import preset  # noqa: E402
 from dynat_core.store.runs import RunStore  # noqa: E402
 from dynat_core.work.analyst import Analyst  # noqa: E402
+from tests.servers import served  # noqa: E402
 from tools.install_browser import find_browser  # noqa: E402
 
 SCREENS = {
@@ -44,39 +41,6 @@ SCREENS = {
 }
 
 
-@contextmanager
-def served(store: Path) -> Iterator[str]:
-    """A Streamlit server on a free port of the loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        "app.py",
-        "--server.port",
-        str(port),
-        "--server.headless",
-        "true",
-    ]
-    environment = os.environ | {"DYNAT_STORE": str(store)}
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://localhost:{port}"
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(address + "/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.25)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
 def first_paints(store: Path) -> None:
     """Seconds from asking for a screen until its pictures stand."""
     from playwright.sync_api import sync_playwright
@@ -86,10 +50,10 @@ def first_paints(store: Path) -> None:
             executable_path=str(find_browser()), args=["--no-sandbox", "--disable-gpu"]
         )
         for name, (path, sign) in SCREENS.items():
-            with served(store) as address:
+            with served(store) as server:
                 page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
 
-                def visit(page=page, url=f"{address}/{path}", sign=sign) -> float:
+                def visit(page=page, url=f"{server.address}/{path}", sign=sign) -> float:
                     began = time.perf_counter()
                     page.goto(url)
                     page.wait_for_selector(sign, timeout=60_000)

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from dynat_core import views  # noqa: E402
 from dynat_core.recorded.packing import pack  # noqa: E402
+from tests.servers import started  # noqa: E402
 from tests.synthetic import named  # noqa: E402
 from tools.install_browser import find_browser  # noqa: E402
 
@@ -69,24 +66,11 @@ WATCH = """() => {
 @contextmanager
 def served(query: str) -> Iterator[str]:
     """The address of the benchmark's page, served while the block runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = ROOT / "tests" / "browser" / "apps" / "scrub.py"
-    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port), "--server.address",
-               "127.0.0.1", "--server.headless", "true"]  # fmt: skip
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = started(ROOT / "tests" / "browser" / "apps" / "scrub.py")
     try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/?{query}"
+        yield f"{server.address}/?{query}"
     finally:
-        server.terminate()
-        server.wait(timeout=10)
+        server.end()
 
 
 def told(name: str, times: list[float]) -> None:

@@ -24,6 +24,7 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.settings.bare import BARE  # noqa: E402
 from dynat_core.attack import autoattack  # noqa: E402
 from dynat_core.attack.attacks import cw, in_eval_mode, pgd  # noqa: E402
 from dynat_core.config import RunConfig  # noqa: E402
@@ -32,7 +33,8 @@ from dynat_core.networks import models  # noqa: E402
 from dynat_core.presets import preset  # noqa: E402
 from dynat_core.theory.seeds import AGAINST, MEASURED, MEASURES, of, told_apart  # noqa: E402
 from dynat_core.training.evaluate import ball_of, generator_for  # noqa: E402
-from dynat_core.training.trainer import EpochDone, Finished, train  # noqa: E402
+from dynat_core.training.events import EpochDone, Finished  # noqa: E402
+from dynat_core.training.trainer import train  # noqa: E402
 
 TRAININGS = {
     "standard": "demo-digits-standard",
@@ -41,11 +43,7 @@ TRAININGS = {
     "l2l": "digits-l2l",
 }
 PARTS = ("apgd-ce", "apgd-t")
-# nothing is recorded that is not used: it would cost gradients and change no weight
-BARE = {
-    "recording.test_images": 1, "recording.train_rows": 1, "recording.final_gradients": 0, "recording.steps": 1,
-    "recording.probes": 0, "recording.paths": False, "recording.weights_dtype": "float32",
-}  # fmt: skip
+UNRECORDED = {**BARE, "recording.steps": 1, "recording.weights_dtype": "float32"}
 
 
 def main() -> None:
@@ -84,7 +82,7 @@ def config_of(name: str, seed: int, epochs: int) -> RunConfig:
     """The preset with this seed; the learning rate falls at the same shares of another number of epochs."""
     whole = preset(TRAININGS[name])
     falls = sorted({max(1, round(m * epochs / whole.epochs)) for m in whole.optimizer.milestones})
-    return whole.with_values({**BARE, "seed": seed, "epochs": epochs, "optimizer.milestones": falls})
+    return whole.with_values({**UNRECORDED, "seed": seed, "epochs": epochs, "optimizer.milestones": falls})
 
 
 def trained(config: RunConfig, dataset: data.DataSet) -> dict[str, Any]:

@@ -14,7 +14,7 @@ _PLACES = {
     "fgsm": "attack.attacks",
     "pgd": "attack.attacks",
     "cw": "attack.attacks",
-    "diagnose": "check.diagnosis",
+    "diagnose": "work.own_check",
     "log_run": "work.own_training",
     "RunConfig": "config",
     "RunStore": "store.runs",

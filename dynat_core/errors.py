@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DynatError(Exception):
     """Something the person at the screen or the command line can mend; `str(error)` is the sentence to show."""
@@ -37,3 +39,9 @@ class ModelFileError(DynatError):
 
 class AccessError(DynatError):
     """Somebody may not do this here, or has reached a limit."""
+
+
+def shown(given: Any) -> str:
+    """What somebody typed or a file holds, for such a sentence: at most 60 characters, none of them a control one."""
+    text = given if isinstance(given, str) and given.isprintable() else ascii(given)
+    return text if len(text) <= 60 else text[:57] + "..."

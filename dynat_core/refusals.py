@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dynat_core.errors import shown
+
 Unions = Mapping[str, tuple[str, Mapping[str, type[BaseModel]]]]  # field -> (tag, value of the tag -> settings class)
 Groups = Mapping[str, type[BaseModel]]  # field -> its settings class
 
@@ -85,9 +87,7 @@ def _siblings(loc: tuple[int | str, ...], root: type[BaseModel], unions: Unions,
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, default=str) if not isinstance(value, str) else value
-    text = text if text.isprintable() else ascii(text)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shown(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _plain(value: Any) -> Any:

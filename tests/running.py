@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from dynat_core.files import read_lines
 from dynat_core.store.formats import FORMAT
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import child_environment
 
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0  # seconds: only a test that hangs comes near
 
 
@@ -65,6 +68,48 @@ def train_here(run: Run, ended: Callable[[], bool] = lambda: False) -> None:
     torch.set_num_threads(1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process
     run_job(run.folder, ended=ended)
+
+
+def silence() -> None:
+    """Let this short-lived process, and what it starts, print nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.stdout = sys.stderr = os.fdopen(os.dup(nowhere), "w")
+
+
+def served(run: Run) -> Any:
+    """A forked process that works on `run` as a supervisor's child does, this process being the supervisor."""
+    from dynat_core.work.worker import serve_job
+
+    owner = os.getpid()
+
+    def serve() -> None:
+        silence()
+        serve_job(run.folder, None, owner)
+
+    child = multiprocessing.get_context("fork").Process(target=serve)
+    child.start()
+    return child
+
+
+def worker_once(store: Path, out: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """A worker of `store` as somebody starts it by hand, which ends when nothing waits. out: as Popen's stdout."""
+    command = [sys.executable, "-m", "dynat_core", "worker", "--once"]
+    return subprocess.Popen(command, env=child_environment(store), cwd=ROOT, stdout=out, stderr=subprocess.DEVNULL)
+
+
+def job_process(run: Run) -> int | None:
+    """The process id of the child that works on `run`, or None. Found in /proc."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"job" in words and os.fsencode(str(run.folder)) in words:
+                return int(entry)
+    return None
 
 
 def finished_run(store: Path, config: RunConfig) -> Run:

@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,7 +22,6 @@ from websockets.exceptions import ConnectionClosed
 
 from dynat_core.recorded.packing import unpack
 
-ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0  # seconds one answer may take
 _KEPT = 200  # large messages a browser keeps
 _ENDS = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
@@ -194,88 +187,6 @@ class Session:
 def _key_of(id: str) -> str:
     """The key that the script gave a component, from its id `$$ID-hash-key`."""
     return id.split("-", 2)[2] if id.count("-") >= 2 else id
-
-
-class Server:
-    """A Streamlit server of Dynat on a free port of the loopback."""
-
-    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
-        self.process, self.address = process, address
-
-    def memory(self) -> dict[str, float]:
-        """Resident MB of the server ("web") and of the processes it started ("helpers"). Linux only."""
-        web = self.process.pid
-        return {"web": _resident(web), "helpers": sum(_resident(pid) for pid in children(web))}
-
-    def processor(self) -> dict[str, float]:
-        """Seconds of processor time that the server and what it started have used. Linux only."""
-        web = self.process.pid
-        return {"web": processor(web), "helpers": sum(processor(pid) for pid in children(web))}
-
-
-@contextmanager
-def served(
-    store: Path, *, prefix: tuple[str, ...] = (), options: Mapping[str, str] | None = None, **environment: str
-) -> Iterator[Server]:
-    """A running server for `store`, ended with the block. prefix: a command to start it with, as `taskset -c 0`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [*prefix, sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port),
-               "--server.address", "127.0.0.1", "--server.headless", "true"]  # fmt: skip
-    for name, value in (options or {}).items():
-        command += [f"--{name}", value]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"DYNAT_STORE": str(store)} | environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _await(process, address)
-        yield Server(process, address)
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        if process.poll() is None:
-            process.kill()
-
-
-def _await(process: subprocess.Popen[bytes], address: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise RuntimeError(f"streamlit ended with {process.returncode}")
-        with suppress(OSError):
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-            return
-        time.sleep(0.1)
-    raise RuntimeError(f"streamlit did not answer at {address}")
-
-
-def children(pid: int) -> list[int]:
-    """The processes that `pid` started and that still live, with theirs. Linux only."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            found += [int(word) for word in task.read_text().split()]
-    return found + [below for child in found for below in children(child)]
-
-
-def processor(pid: int) -> float:
-    """Seconds of processor time that a process has used so far, 0 when it has ended. Linux only."""
-    with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
-
-
-def _resident(pid: int) -> float:
-    """MB of memory that a process holds, 0 when it has ended."""
-    with suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
-    return 0.0
 
 
 def together(*jobs: Callable[[], Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynat_core.config import Digits, Dynamic, Recording, RunConfig, Sgd, Standard, Strategy, Unsecured
 from dynat_core.files import read_lines
-from dynat_core.store.run import ENDINGS
+from dynat_core.store.layout import ENDINGS
 from dynat_core.store.runs import RunStore
 from tests.running import in_child
 from tests.shared import shared

@@ -14,8 +14,9 @@ from dynat_core.presets import preset
 from dynat_core.recorded.packing import pack
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.store.runs import RunStore
-from dynat_core.work import analyses
-from dynat_core.work.analyses import ANALYSES, Replaced
+from dynat_core.work.analyses import ANALYSES
+from dynat_core.work.analysis import Replaced
+from dynat_core.work.helper_memory import model_of
 from dynat_core.work.worker import run_job
 from tests.test_trainer import small
 
@@ -57,7 +58,7 @@ def test_a_trajectory_with_other_settings_is_what_pgd_does(run):
     one = Trajectory.from_bytes(
         pack(*ask(run, "trajectory", epoch=0, index=index, steps=7, alpha="0.05", loss="margin", start="clean"))
     )
-    model, config = analyses._model({"store": str(run.folder.parent), "run": run.id, "epoch": 0})
+    model, config = model_of({"store": str(run.folder.parent), "run": run.id, "epoch": 0})
     test = data.load(config.data).test
     place = int(torch.nonzero(test.index == index))
     x, y = test.pixels(slice(place, place + 1)), test.labels[place : place + 1]
@@ -72,7 +73,7 @@ def test_the_loss_slice_shows_the_loss_at_the_points_it_says(run):
     header, arrays = ask(run, "loss_slice", epoch=3, index=index, resolution=11)
     one = Trajectory.from_bytes(pack(*ask(run, "trajectory", epoch=3, index=index)))
     assert arrays["loss"].shape == arrays["margin"].shape == (11, 11) and header["index"] == index
-    model, _ = analyses._model({"store": str(run.folder.parent), "run": run.id, "epoch": 3})
+    model, _ = model_of({"store": str(run.folder.parent), "run": run.id, "epoch": 3})
     y = torch.tensor([one.label])
     clean = torch.from_numpy(one.x.copy())[None]
     np.testing.assert_allclose(

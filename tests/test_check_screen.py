@@ -11,11 +11,11 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dynat_core.check.diagnosis import diagnose
 from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Check, Curves, Ladder, Transfer
 from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst
+from dynat_core.work.own_check import diagnose
 from dynat_core.work.own_training import log_run
 from dynat_core.work.worker import run_job
 from tests.zoo import digits, perceptron

@@ -13,6 +13,7 @@ from dynat_core.config import Curriculum, Digits, Dynamic, FgsmThenPgd, Recordin
 from dynat_core.errors import ConfigError
 from dynat_core.training import optimizers, strategies, trainer
 from dynat_core.training.curriculum import climb_each
+from dynat_core.training.events import EpochDone
 from dynat_core.training.strategies import Moment
 from dynat_core.views.epoch_runs import asking, gradients
 from tests.networks import images, network
@@ -35,8 +36,8 @@ def small(epochs: int = 4, **changes) -> RunConfig:
     ).with_values(changes)
 
 
-def done(config: RunConfig, **more) -> list[trainer.EpochDone]:
-    return [e for e in trainer.train(config, device="cpu", **more) if isinstance(e, trainer.EpochDone)]
+def done(config: RunConfig, **more) -> list[EpochDone]:
+    return [e for e in trainer.train(config, device="cpu", **more) if isinstance(e, EpochDone)]
 
 
 # ---------------------------------------------------------------------------------------------------------- attacks

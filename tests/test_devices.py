@@ -66,8 +66,8 @@ def test_a_sweep_of_a_hundred_runs_delays_somebody_elses_run_by_one_of_them(tmp_
     assert order(store)[:3] == ["sweep-00", "mine", "sweep-01"]
     with Job(store.folder / "sweep-00").claim():
         assert order(store)[:2] == ["mine", "sweep-01"], "what is worked on counts as the sweep's turn"
-        assert store.open("mine").position_in_queue == 1
-        assert store.open("sweep-01").position_in_queue == 2
+        assert queue.position(store.open("mine")) == 1
+        assert queue.position(store.open("sweep-01")) == 2
 
 
 def test_three_launchers_go_round(tmp_path):

@@ -19,11 +19,12 @@ import dynat_core as dc
 from dynat_core.attack.fosc import relative_fosc
 from dynat_core.attack.threat import Ball
 from dynat_core.check import siege
-from dynat_core.check.diagnosis import NotDiagnosable, Report, diagnose, diagnosing
+from dynat_core.check.diagnosis import NotDiagnosable, Report, diagnosing
 from dynat_core.check.next_action import again
 from dynat_core.check.preflight import preflight
 from dynat_core.check.verdict import masked, next_actions, optimised, restarts_agree, stall
 from dynat_core.statistics import wilson
+from dynat_core.work.own_check import diagnose
 from tests.zoo import HONEST, MASKS, Wrapped, digits, perceptron, shipped
 
 torch.set_num_threads(1)

@@ -22,8 +22,9 @@ from torch import nn
 from dynat_core.config import RunConfig
 from dynat_core.images import data
 from dynat_core.presets import preset
+from dynat_core.training.events import EpochDone, Finished, Progress
 from dynat_core.training.group import Alone, Group, _WholeBatch1d, _WholeBatch2d
-from dynat_core.training.trainer import EpochDone, Finished, Progress, train
+from dynat_core.training.trainer import train
 
 torch.set_num_threads(1)
 BASE = {

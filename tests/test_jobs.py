@@ -23,7 +23,7 @@ from dynat_core.files import append_line, read_json, read_lines, replace_file
 from dynat_core.store import jobs
 from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
-from dynat_core.store.workers import ensure_worker, stop_workers, worker_alive, worker_folder, worker_state
+from dynat_core.store.workers import ensure_worker, stop_workers, worker_alive, worker_folder, worker_states
 
 
 @pytest.fixture
@@ -186,15 +186,15 @@ def idle(monkeypatch):
 
 
 def test_without_a_worker_nothing_is_alive_and_looking_makes_no_folder(tmp_path):
-    assert worker_state(tmp_path) == {"alive": False, "device": None, "busy_with": None, "since": None}
+    assert not worker_alive(tmp_path) and worker_states(tmp_path) == []
     assert os.listdir(tmp_path) == []
 
 
 def test_a_worker_counts_as_alive_from_its_first_moment_and_ends_without_work(tmp_path, idle):
     ensure_worker(tmp_path)
-    assert worker_state(tmp_path)["alive"]
+    assert worker_alive(tmp_path)
     ensure_worker(tmp_path)
-    until(lambda: not worker_state(tmp_path)["alive"], "the worker ends")
+    until(lambda: not worker_alive(tmp_path), "the worker ends")
     log = (tmp_path / ".worker" / "worker.log").read_text()
     assert log == ""
 
@@ -211,7 +211,7 @@ def test_several_callers_at_once_start_one_worker(tmp_path, monkeypatch):
         thread.join()
     assert len(started) == 1
     stop_workers(tmp_path)
-    until(lambda: not worker_state(tmp_path)["alive"], "the worker ends")
+    until(lambda: not worker_alive(tmp_path), "the worker ends")
 
 
 def test_an_onlooker_is_not_mistaken_for_a_worker(tmp_path):
@@ -287,7 +287,7 @@ def test_ending_the_workers_ends_the_job_and_leaves_it_to_be_resumed(tmp_path, m
     working = threading.Thread(target=supervisor.work)
     working.start()
     until(lambda: children, "the job starts")
-    assert worker_state(tmp_path)["busy_with"] == "a-run"
+    assert "a-run" in [state["busy_with"] for state in worker_states(tmp_path)]
     stop_workers(tmp_path)
     working.join(60)
     assert not working.is_alive() and children[0].returncode == -signal.SIGTERM and len(children) == 1
@@ -326,7 +326,7 @@ def test_a_new_run_is_never_left_behind_by_a_worker_that_just_ends(tmp_path, mon
     assert not supervisor._leave()
     (tmp_path / "late" / "result.json").write_text("{}")
     assert supervisor._leave()
-    assert not worker_state(tmp_path)["alive"]
+    assert not worker_alive(tmp_path)
 
 
 def test_status_is_read_as_last_written(job):

@@ -8,7 +8,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.sessions import Session, served, together
+from tests.servers import served
+from tests.sessions import Session, together
 from tests.shipped import STORE
 
 PAIR = "demo-digits-dynamic,demo-digits-standard"

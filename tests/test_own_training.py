@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 import dynat_core as dc
 from dynat_core.attack.threat import Ball
-from dynat_core.check.diagnosis import diagnose
 from dynat_core.errors import RunError
 from dynat_core.store import evaluations
 from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.work.backlog import Backlog
+from dynat_core.work.own_check import diagnose
 from tests.running import in_child
 from tests.zoo import digits, perceptron, shipped
 

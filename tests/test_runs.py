@@ -17,6 +17,7 @@ from dynat_core import presets
 from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.files import append_line
 from dynat_core.recorded.histograms import BINS
+from dynat_core.store import queue
 from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import reader
 from dynat_core.store.run import Run
@@ -228,9 +229,9 @@ def test_five_hundred_runs_are_listed_newest_first(store):
 def test_the_queue_is_served_oldest_first(store):
     for number in range(3):
         write_run(store.folder / f"run-{number}", created=f"2026-01-0{number + 1}T00:00:00Z")
-    assert [store.open(f"run-{n}").position_in_queue for n in range(3)] == [0, 1, 2]
+    assert [queue.position(store.open(f"run-{n}")) for n in range(3)] == [0, 1, 2]
     store.open("run-0").request_stop()
-    assert [store.open(f"run-{n}").position_in_queue for n in range(3)] == [None, 0, 1]
+    assert [queue.position(store.open(f"run-{n}")) for n in range(3)] == [None, 0, 1]
 
 
 # ----------------------------------------------------------------------------------------- stopping, labels, changes

@@ -21,6 +21,7 @@ from dynat_core.recorded.trajectories import Trajectories
 from dynat_core.store import bookkeeping
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst
 from tests.test_screens import errors, said, scene, show
@@ -202,7 +203,7 @@ def external(store: RunStore, kind: str = "external", *, paths: bool = False, fi
     found = samples()
     robust = int((found.predicted == found.label).sum())
     with Job(run.folder).claim():
-        writer = run.writer()
+        writer = RunWriter(run)
         writer.go_on()
         writer.start({"versions": {}})
         counts = {f"test/{name}": count(name, found[name].to_numpy()).tolist()

@@ -12,7 +12,8 @@ from torch import nn
 from dynat_core.attack.segments import bends
 from dynat_core.attack.threat import Ball
 from dynat_core.store.runs import RunStore
-from dynat_core.work.analyses import ANALYSES, Replaced
+from dynat_core.work.analyses import ANALYSES
+from dynat_core.work.analysis import Replaced
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)

@@ -19,7 +19,8 @@ from dynat_core.networks import models
 from dynat_core.presets import preset
 from dynat_core.recorded.histograms import count
 from dynat_core.training.evaluate import BATCH, generator_for
-from dynat_core.training.trainer import EpochDone, Finished, Progress, train
+from dynat_core.training.events import EpochDone, Finished, Progress
+from dynat_core.training.trainer import train
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,8 @@ from dynat_core.errors import RunError
 from dynat_core.recorded.packing import pack, unpack
 from dynat_core.store.runs import RunStore
 from dynat_core.training.weight_line import direction_from, probed, random_direction
-from dynat_core.work.analyses import ANALYSES, Replaced
+from dynat_core.work.analyses import ANALYSES
+from dynat_core.work.analysis import Replaced
 
 STORE = Path(__file__).resolve().parent.parent / "checkpoints"
 EPS, DIM, CROSSED = 0.2, 6, 7

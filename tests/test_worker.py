@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -17,7 +16,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import PATIENCE, assert_same, finished_run, in_child, load_torch, recorded, tiny, train_here, until
+from running import (
+    PATIENCE,
+    assert_same,
+    finished_run,
+    in_child,
+    job_process,
+    load_torch,
+    recorded,
+    served,
+    tiny,
+    train_here,
+    until,
+    worker_once,
+)
 
 from dynat_core import files
 from dynat_core.errors import JobError, RunError
@@ -25,7 +37,7 @@ from dynat_core.files import read_json, read_lines
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
-from dynat_core.store.workers import child_environment, ensure_worker, worker_state, worker_states
+from dynat_core.store.workers import ensure_worker, worker_alive, worker_states
 
 # Long enough to be caught in the middle; and the same in a process of its own as in a forked one.
 LONGER = {"epochs": "16", "data.train_size": "640", "recording.steps": "5", "strategy.T_control": "10"}
@@ -51,21 +63,6 @@ def finish(*runs: Run) -> None:
     assert in_child(lambda: [train_here(run) for run in runs]) == 0
     for run in runs:
         assert run.state == "finished", run.problem
-
-
-def served(run: Run) -> multiprocessing.Process:
-    """A process that works on `run` as the child of a supervisor does, this process being the supervisor."""
-    from dynat_core.work.worker import serve_job
-
-    owner = os.getpid()
-
-    def serve() -> None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        serve_job(run.folder, None, owner)
-
-    child = multiprocessing.get_context("fork").Process(target=serve)
-    child.start()
-    return child  # type: ignore[return-value]
 
 
 # -------------------------------------------------------------------------------------------------- kill -9 anywhere
@@ -408,7 +405,7 @@ def test_a_read_only_run_is_read_and_refuses_work_with_one_sentence(finished_cop
         RunStore(finished_copy.parent).create(tiny())
     with pytest.raises(JobError, match="cannot be written"):
         ensure_worker(finished_copy.parent)
-    assert not worker_state(finished_copy.parent)["alive"]
+    assert not worker_alive(finished_copy.parent)
 
 
 @pytest.fixture
@@ -441,19 +438,6 @@ def test_work_on_a_folder_that_is_no_run_is_refused(tmp_path):
 # ----------------------------------------------------------------------------------------------------- whole workers
 
 
-def job_process(run: Run) -> int | None:
-    """The process id of the child that works on `run`, or None."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"job" in words and os.fsencode(str(run.folder)) in words:
-                return int(entry)
-    return None
-
-
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_kill_9_of_the_job_and_then_of_the_worker(tmp_path, monkeypatch):
     """The job's death is noticed and mended by its worker; the worker's death by the next worker."""
@@ -469,15 +453,15 @@ def test_kill_9_of_the_job_and_then_of_the_worker(tmp_path, monkeypatch):
     os.kill(first, signal.SIGKILL)
     until(lambda: len(run.starts()) == 2 and len(run.records()) >= 3, "it goes on by itself")
     (state,) = worker_states(store.folder)
-    assert worker_state(store.folder)["busy_with"] == run.id
+    assert state["busy_with"] == run.id
     assert job_process(run) not in (None, first)
     os.kill(state["pid"], signal.SIGKILL)
     until(lambda: run.state == "interrupted" and job_process(run) is None, "the job ends with its worker")
-    assert not worker_state(store.folder)["alive"]
+    assert not worker_alive(store.folder)
     assert "resume to go on from there" in (run.problem or "")
     ensure_worker(store.folder)
     until(lambda: run.state == "finished", "it finishes")
-    until(lambda: not worker_state(store.folder)["alive"], "the worker ends")
+    until(lambda: not worker_alive(store.folder), "the worker ends")
     assert len(run.starts()) == 3
     assert_same(run, reference)
 
@@ -485,8 +469,7 @@ def test_kill_9_of_the_job_and_then_of_the_worker(tmp_path, monkeypatch):
 def test_two_workers_on_one_device_do_every_run_exactly_once(tmp_path):
     store = RunStore(tmp_path)
     runs = [store.create(tiny(seed=str(seed))) for seed in range(2)]
-    command = [sys.executable, "-m", "dynat_core", "worker", "--once"]
-    workers = [subprocess.Popen(command, env=child_environment(tmp_path), stdout=subprocess.PIPE) for _ in range(2)]
+    workers = [worker_once(tmp_path, subprocess.PIPE) for _ in range(2)]
     outputs = [worker.communicate(timeout=120)[0].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     assert [run.state for run in runs] == ["finished"] * 2

@@ -10,6 +10,7 @@ import numpy as np
 
 from dynat_core.config import STRATEGY_WORDS, AttackedStrategy, RunConfig
 from dynat_core.reports.compared import training_gradients
+from dynat_core.store import queue
 from dynat_core.store.runs import Run
 from dynat_core.views.words import number
 
@@ -92,7 +93,7 @@ def progress(status: dict[str, Any] | None, epochs: int) -> tuple[float, str]:
 
 def waiting(run: Run, running: Run | None) -> str:
     """What a queued run waits for: `2 before you, about 3:10 for the one that runs`."""
-    before = run.position_in_queue
+    before = queue.position(run)
     if not before:
         return "next in the queue"
     eta = (running.status() or {}).get("eta_s") if running is not None else None

@@ -115,8 +115,8 @@ def whole_processes(ledger: Ledger, folder: Path, twin: Run, long: Run, rng: ran
 def in_browsers(ledger: Ledger, folder: Path, rng: random.Random, rounds: int) -> None:
     """Two browsers on one server."""
     from benchmarks.chaos.browsers import two_browsers
-    from benchmarks.screens import served
     from dynat_core.store.runs import RunStore
+    from tests.servers import served
     from tools.install_browser import find_browser
 
     if find_browser() is None:
@@ -125,8 +125,8 @@ def in_browsers(ledger: Ledger, folder: Path, rng: random.Random, rounds: int) -
     ledger.say("two browsers at one run")
     store = RunStore(folder / "both")
     store.folder.mkdir()
-    with served(store.folder) as address:
-        two_browsers(ledger, address, store, rng, rounds)
+    with served(store.folder) as server:
+        two_browsers(ledger, server.address, store, rng, rounds)
 
 
 def main() -> int:

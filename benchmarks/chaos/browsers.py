@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ from benchmarks.chaos.ledger import Ledger
 from benchmarks.chaos.screens import FAILED
 from dynat_core.store import bookkeeping
 from dynat_core.store.runs import RunStore
-from dynat_core.store.workers import child_environment, stop_workers
-from tests.running import tiny, until
+from dynat_core.store.workers import stop_workers
+from tests.running import tiny, until, worker_once
 from tools.install_browser import find_browser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +35,7 @@ def two_browsers(ledger: Ledger, address: str, store: RunStore, rng: random.Rand
                 worker = None
                 if "stop" in pair:  # there is something to stop
                     run.resume()
-                    command = [sys.executable, "-m", "dynat_core", "worker", "--once"]
-                    worker = subprocess.Popen(command, env=child_environment(store.folder), cwd=ROOT,
-                                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+                    worker = worker_once(store.folder)
                     until(lambda run=run: run.running, "the run begins")
                 pages = [_open(browser, address, run.id, action) for action in pair]
                 for page, action in zip(pages, pair, strict=True):

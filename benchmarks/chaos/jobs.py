@@ -3,7 +3,6 @@ loaded already: so hundreds of starts fit into minutes."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import resource
@@ -21,8 +20,7 @@ from benchmarks.chaos.ledger import Ledger
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment
-from dynat_core.work.worker import serve_job
-from tests.running import in_child, tiny, train_here, until
+from tests.running import in_child, served, silence, train_here, until
 
 PAUSED = 0.15  # seconds that a process is stopped for
 
@@ -225,31 +223,10 @@ class Jobs:
             self.ledger.compare(run, self.twin, "clock jumps")
 
 
-def served(run: Run) -> Any:
-    """A process that works on `run` as a supervisor's child does, this process being the supervisor."""
-    owner = os.getpid()
-
-    def serve() -> None:
-        silence(run)
-        serve_job(run.folder, None, owner)
-
-    child = multiprocessing.get_context("fork").Process(target=serve)
-    child.start()
-    return child
-
-
 def quietly(run: Run) -> None:
-    """Work on a run in this process, a child; what it prints goes into the run's log where there can be one."""
-    silence(run)
+    """Work on a run in this process, a child, which prints nowhere."""
+    silence()
     train_here(run)
-
-
-def silence(run: Run) -> None:
-    """Let this process print nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    sys.stdout = sys.stderr = os.fdopen(os.dup(nowhere), "w")
 
 
 @contextmanager
@@ -277,6 +254,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-SETTINGS = tiny()

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 from benchmarks.chaos.jobs import PAUSED
@@ -18,9 +15,9 @@ from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
 from dynat_core.work.analyst import Analyst, Answer
-from tests.running import until
+from tests.running import job_process, until, worker_once
+from tests.servers import Server, started
 
-ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ["supervisor", "job", "helper", "server", "job", "supervisor", "second worker"]
 KINDS = ("kill", "pause", "pause-kill")
 
@@ -42,7 +39,7 @@ class House:
     def close(self) -> None:
         """End everything that is left."""
         self.analyst.close()
-        for process in (self.server, *self.workers):
+        for process in (self.server.process, *self.workers):
             if process.poll() is None:
                 process.kill()
             process.wait(30)
@@ -68,7 +65,7 @@ class House:
             run.resume()
         if run.state != "finished" and not worker_alive(self.store.folder):
             ensure_worker(self.store.folder)
-        if self.server.poll() is not None:
+        if self.server.process.poll() is not None:
             self.server = self._serve()
 
     def _gets_on(self, run: Run) -> None:
@@ -84,7 +81,7 @@ class House:
             "supervisor": lambda: next((s["pid"] for s in worker_states(self.store.folder)), None),
             "job": lambda: job_process(run),
             "helper": self._asked,
-            "server": lambda: self.server.pid,
+            "server": lambda: self.server.process.pid,
         }[who]()
         if pid is None or not strike(pid, kind := self.rng.choice(KINDS)):
             return False
@@ -93,9 +90,9 @@ class House:
         if who == "helper":
             self._answered_after_all()
         if who == "server" and kind != "pause":
-            self.server.wait(30)
+            self.server.process.wait(30)
         if who == "server" and kind == "pause":
-            self._healthy()
+            until(self.server.answers, "the web server answers")
         return True
 
     def _second_worker(self) -> bool:
@@ -103,12 +100,8 @@ class House:
         self.workers = [worker for worker in self.workers if worker.poll() is None]
         if len(self.workers) > 2:
             return False
-        command = [sys.executable, "-m", "dynat_core", "worker", "--once"]
         for _ in range(2):
-            self.workers.append(
-                subprocess.Popen(command, env=child_environment(self.store.folder), cwd=ROOT,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )  # fmt: skip
+            self.workers.append(worker_once(self.store.folder))
             self.ledger.fault("one more worker started at once")
         return True
 
@@ -146,28 +139,8 @@ class House:
 
     # -- the web server
 
-    def _serve(self) -> subprocess.Popen[bytes]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port),
-                   "--server.address", "127.0.0.1", "--server.headless", "true"]  # fmt: skip
-        self.server = subprocess.Popen(
-            command, cwd=ROOT, env=child_environment(self.store.folder),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self._healthy()
-        return self.server
-
-    def _healthy(self) -> None:
-        def answers() -> bool:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/_stcore/health", timeout=2).close()
-                return True
-            except OSError:
-                return False
-
-        until(answers, "the web server answers")
+    def _serve(self) -> Server:
+        return started(environment=child_environment(self.store.folder))
 
 
 def strike(pid: int, kind: str) -> bool:
@@ -180,16 +153,3 @@ def strike(pid: int, kind: str) -> bool:
         return True
     except ProcessLookupError:
         return False
-
-
-def job_process(run: Run) -> int | None:
-    """The process id of the child that works on `run`, or None. Found in /proc."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"job" in words and os.fsencode(str(run.folder)) in words:
-                return int(entry)
-    return None

@@ -27,7 +27,8 @@ import numpy as np
 from benchmarks.load.crowd import Crowd, chromium
 from benchmarks.load.machine import about, on
 from benchmarks.load.training import Training, trained
-from tests.sessions import ROOT, Server, Session, served
+from tests.servers import ROOT, Server, served
+from tests.sessions import Session
 
 RESULTS = ROOT / "benchmarks" / "results" / "load.json"
 CORES = "cores used with all sessions"

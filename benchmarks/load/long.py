@@ -24,7 +24,8 @@ from typing import Any
 
 from benchmarks.load.machine import about
 from dynat_core.store.runs import RunStore
-from tests.sessions import ROOT, Server, Session, served
+from tests.servers import ROOT, Server, served
+from tests.sessions import Session
 from tests.stores import lengthened, multiplied
 
 RESULTS = ROOT / "benchmarks" / "results" / "long.json"

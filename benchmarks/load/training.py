@@ -15,7 +15,7 @@ from benchmarks.load.machine import on
 from dynat_core.presets import preset
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
-from tests.sessions import ROOT, processor
+from tests.servers import ROOT, processor
 
 ENDLESS = {  # epochs of seconds, little recorded
     "epochs": 10_000,

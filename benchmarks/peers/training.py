@@ -28,11 +28,13 @@ from dynat_core.attack.fosc import fosc, stop_below
 from dynat_core.attack.frozen import Frozen
 from dynat_core.attack.threat import Ball
 from dynat_core.presets import preset
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.training import strategies
 from dynat_core.training.evaluate import generator_for
+from dynat_core.training.events import EpochDone, State
 from dynat_core.training.strategy import Moment
-from dynat_core.training.trainer import EpochDone, State, train
+from dynat_core.training.trainer import train
 from dynat_core.work.beside import Beside
 
 CPU = torch.device("cpu")
@@ -166,7 +168,7 @@ def writing(epochs: int) -> dict[str, Any]:
     settings = preset("demo-digits-dynamic").with_values({"epochs": epochs, "strategy.T_control": epochs})
     train_s, evaluate_s, loop_s, beside_s = [], [], [], []
     with tempfile.TemporaryDirectory() as folder, Beside() as beside:
-        writer = RunStore(folder).create(settings).writer()
+        writer = RunWriter(RunStore(folder).create(settings))
         writer.recover()
 
         def write(event: EpochDone, state: State) -> None:

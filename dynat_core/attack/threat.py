@@ -101,15 +101,6 @@ class Ball:
             return torch.where(grad > 0, grad * high, grad * low).flatten(1).sum(1)
         return inner(grad, self._l2_corner(grad))
 
-    def linear_max_ball(self, grad: Tensor) -> Tensor:
-        """(n,) the same over the eps-ball alone, without the box: <g, x> + eps * ||g||_1 (L-inf) or ||g||_2 (L2).
-
-        Source: Wang et al. 2019, the closed form of FOSC.
-        """
-        flat = grad.flatten(1)
-        dual = flat.abs().sum(1) if self.norm == "linf" else flat.norm(dim=1)
-        return inner(grad, self.x) + self.eps * dual
-
     def contains(self, z: Tensor, tolerance: float = 1e-6) -> Tensor:
         """(n,) whether each `z` lies in the set, up to `tolerance` pixels."""
         delta = (z - self.x).flatten(1)

@@ -1,11 +1,10 @@
-"""`diagnose`: attack a model, and say whether the attack may be believed and on which images not."""
+"""Attack a model, and say whether the attack may be believed and on which images not."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ LARGE_EPS = {"linf": 0.5, "l2": 10.0}  # L-inf .5 contains the plain grey image,
 
 @dataclass(frozen=True)
 class Report:
-    """What `diagnose` found. Shows itself in a notebook.
+    """What a diagnosis found. Shows itself in a notebook.
 
     verdict: the three lights and the sentence. samples: one row per image (see below). findings: the checks made before
     the attack. settings: everything that was asked, with seconds nowhere in it, so it can be compared. recorded: the
@@ -82,15 +81,6 @@ class Report:
             "settings": self.settings,
         }
 
-    def save(self, folder: str | Path, name: str | None = None) -> Path:
-        """Keep the report as a run that every screen opens; returns its folder.
-
-        folder: inside a run store, such as "checkpoints/my-model". Raises RunError if it is taken or no name for a run.
-        """
-        from dynat_core.work.own_training import save_report
-
-        return save_report(self, Path(folder), name)
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -107,40 +97,6 @@ class NotDiagnosable(DynatError):
     """The model or the images are such that no attack makes sense; the message says why and what to do."""
 
 
-def diagnose(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    eps: float | str = "8/255",
-    norm: Norm = "linf",
-    steps: int = 50,
-    restarts: int = 5,
-    *,
-    seed: int = 0,
-    batch: int | None = None,
-    overridden: tuple[str, ...] = (),
-    progress: Callable[[str, float], None] | None = None,
-) -> Report:
-    """Attack `model` on the images and say whether the result may be believed.
-
-    x: (n, C, H, W) floats in [0, 1]; y: (n,) labels; both are moved to the device and dtype of the model's first
-    parameter (float32, float64 or bfloat16; in half precision gradients may underflow, which reads as masking). eps:
-    pixels, a number or text such as "8/255". The attack is PGD on the margin loss: 40 % of the steps eps/4 long
-    and 20 % eps/16 along the sign, and the rest settles along the gradient itself (see `siege`). Images that one
-    restart broke are not attacked again. batch: images at a time, 256 on the CPU and 1,024 on a GPU unless given;
-    halved, and said in `settings`, when memory runs out. overridden: names of findings that are known and accepted; the
-    verdict then says so. progress(words, share done). Raises NotDiagnosable for a finding after which no attack makes
-    sense, ValueError for impossible arguments.
-    """
-    report: Report | None = None
-    for stage in diagnosing(model, x, y, eps, norm, steps, restarts, seed=seed, batch=batch, overridden=overridden):
-        if progress:
-            progress(stage.words, stage.share)
-        report = stage.report
-    assert report is not None and report.verdict.finished
-    return report
-
-
 def diagnosing(
     model: nn.Module,
     x: Tensor,
@@ -154,7 +110,14 @@ def diagnosing(
     batch: int | None = None,
     overridden: tuple[str, ...] = (),
 ) -> Iterator[Stage]:
-    """`diagnose` one batch at a time: the report is partial until the last stage. Same arguments, same errors."""
+    """Attack `model` on the images, batch by batch, and say whether the result may be believed. The report is partial
+    until the last stage.
+
+    x: (n, C, H, W) floats in [0, 1]; y: (n,) labels; both are moved to where the model's first parameter is. eps: in
+    pixels, a number or text such as "8/255". batch: images at a time, BATCH unless given. overridden: names of findings
+    that are known and accepted. Raises NotDiagnosable for a finding after which no attack makes sense, ValueError for
+    impossible arguments.
+    """
     siege = besiege(model, x, y, eps, norm, steps, seed=seed, batch=batch)
     if restarts < 1:
         raise ValueError(f"restarts must be 1 or more (got {restarts})")
@@ -169,7 +132,7 @@ def diagnosing(
 def besiege(
     model: nn.Module, x: Tensor, y: Tensor, eps: float | str, norm: Norm, steps: int, *, seed: int, batch: int | None
 ) -> Siege:
-    """The arguments of `diagnose`, judged and moved to where the model is. Raises ValueError."""
+    """The arguments of `diagnosing`, judged and moved to where the model is. Raises ValueError."""
     radius = parse_number(eps)
     if not isinstance(radius, int | float) or not 0 < radius < float("inf"):
         raise ValueError(f"eps must be above 0, such as 0.03 or 8/255 (got {eps})")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynat_core.errors import ModelFileError
+from dynat_core.errors import ModelFileError, shown
 from dynat_core.networks.models import ARCHITECTURES
 
 State = dict[str, Tensor]
@@ -70,7 +70,7 @@ def tidy(content: Any, room: int) -> Tidy:
     done.tensors = {name: t.detach().to(torch.float32).contiguous() for name, t in done.tensors.items()}
     bad = next((name for name, t in done.tensors.items() if not bool(torch.isfinite(t).all())), None)
     if bad is not None:
-        raise ModelFileError(f"{_short(bad)} holds numbers that are not finite (NaN or infinity); "
+        raise ModelFileError(f"{shown(bad)} holds numbers that are not finite (NaN or infinity); "
                              "export the weights again, from before training broke off.")  # fmt: skip
     return done
 
@@ -126,9 +126,7 @@ def _take_normalisation(done: Tidy) -> None:
         numbers = [",".join(f"{float(v):.4f}".lstrip("0") or "0" for v in t.flatten()) for t in (mean, std)]
         found = "/".join(numbers)
         if not bool((std > 0).all()) or not bool(torch.isfinite(mean).all() & torch.isfinite(std).all()):
-            raise ModelFileError(
-                f"The normalisation inside ({_short(name)}) needs finite means and deviations above 0."
-            )
+            raise ModelFileError(f"The normalisation inside ({shown(name)}) needs finite means and deviations above 0.")
         if done.normalisation and done.normalisation != found:
             raise ModelFileError("It holds two different normalisations; save the network without its wrappers.")
         if not done.normalisation:
@@ -142,9 +140,9 @@ def _check(tensors: State, room: int) -> None:
         raise ModelFileError("It holds no weights: give a file made with torch.save(model.state_dict(), ...).")
     for name, t in tensors.items():
         if t.layout != torch.strided or t.is_quantized or t.device.type != "cpu":
-            raise ModelFileError(f"{_short(name)} is quantised, sparse or empty of numbers; save plain float weights.")
+            raise ModelFileError(f"{shown(name)} is quantised, sparse or empty of numbers; save plain float weights.")
         if not t.is_floating_point():
-            raise ModelFileError(f"{_short(name)} holds {t.dtype}, not floating point numbers; save the float network.")
+            raise ModelFileError(f"{shown(name)} holds {t.dtype}, not floating point numbers; save the float network.")
     if sum(t.numel() * 4 for t in tensors.values()) > room:
         raise ModelFileError("It claims more numbers than a file of its size can hold; it is damaged.")
 
@@ -202,11 +200,11 @@ def _difference(tensors: State, shapes: Mapping[str, torch.Size]) -> tuple[int, 
     other = [n for n in shapes if n in tensors and tensors[n].shape != shapes[n]]
     told = []
     if other:
-        told.append(f"where {_short(other[0])} is {_size(shapes[other[0]])} and not {_size(tensors[other[0]].shape)}")
+        told.append(f"where {shown(other[0])} is {_size(shapes[other[0]])} and not {_size(tensors[other[0]].shape)}")
     if missing:
-        told.append(f"which also has {_short(missing[0])}{_more(missing)}")
+        told.append(f"which also has {shown(missing[0])}{_more(missing)}")
     if left:
-        told.append(f"which has no {_short(left[0])}{_more(left)}")
+        told.append(f"which has no {shown(left[0])}{_more(left)}")
     # same multiset of shapes under other names is nearer than the same names with nothing alike
     have, want = Counter(t.shape for t in tensors.values()), Counter(shapes.values())
     apart = sum(((have - want) + (want - have)).values())
@@ -219,8 +217,3 @@ def _more(names: list[str]) -> str:
 
 def _size(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "a single number"
-
-
-def _short(name: str) -> str:
-    text = name if name.isprintable() else ascii(name)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -50,6 +50,20 @@ def summarise(
     return record, histograms
 
 
+def reached(epoch: int, table: pd.DataFrame) -> dict[str, Any]:
+    """What an epoch reached on all images of `table`, as result.json has it."""
+    n, clean = len(table), int(table["clean_correct"].to_numpy().sum())
+    robust = int((table["predicted"].to_numpy() == table["label"].to_numpy()).sum())
+    return {
+        "epoch": epoch,
+        "n": n,
+        "clean_correct": clean,
+        "robust_correct": robust,
+        "clean_accuracy": clean / n,
+        "robust_accuracy": robust / n,
+    }
+
+
 def mean(values: Any) -> float | None:
     """The mean of what is known (not NaN), None without anything."""
     values = np.asarray(values, dtype=np.float64)

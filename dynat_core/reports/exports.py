@@ -25,8 +25,9 @@ from dynat_core.reports import latex
 from dynat_core.reports.compared import training_gradients, training_seconds, verdict
 from dynat_core.statistics import wilson
 from dynat_core.store.evaluations import Evaluation
+from dynat_core.store.layout import part
 from dynat_core.store.rerun import evaluation_command
-from dynat_core.store.run import Run, part
+from dynat_core.store.run import Run
 from dynat_core.views import compare
 from dynat_core.views.svg import svg
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dynat_core.errors import ConfigError, RunError
+from dynat_core.errors import ConfigError, RunError, shown
 from dynat_core.files import writing
 from dynat_core.presets import PRESETS
 from dynat_core.store.evaluations import evaluations
 from dynat_core.store.jobs import Job
-from dynat_core.store.run import Run, shown
+from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 
 TITLE, TAG, NOTE = 120, 40, 4000  # characters at most

@@ -16,7 +16,8 @@ from dynat_core.files import writing
 from dynat_core.presets import PRESETS
 from dynat_core.store.evaluations import FOLDER, evaluations
 from dynat_core.store.jobs import Job
-from dynat_core.store.run import ENDINGS, RESUME, Run, part
+from dynat_core.store.layout import ENDINGS, RESUME, part
+from dynat_core.store.run import Run
 
 TABLES = ("samples", "probes")  # what else is kept of every epoch
 _PARTS = (*ENDINGS, FOLDER)  # folders that are counted each

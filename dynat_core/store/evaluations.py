@@ -28,7 +28,7 @@ from dynat_core.files import jsonable, read_json, replace_file, writing
 from dynat_core.recorded import tables
 from dynat_core.store.evaluation_settings import Measured, build
 from dynat_core.store.jobs import Job
-from dynat_core.store.run import odd_entry
+from dynat_core.store.layout import odd_entry
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dynat_core.errors import RunError
+from dynat_core.errors import RunError, shown
 
 FORMAT = 2
 Request = dict[str, Any]  # what run.json holds
@@ -34,10 +34,9 @@ def known(version: object, id: str) -> int:
     """`version` of the run `id`, if this version of Dynat reads it. Raises RunError."""
     if type(version) is int and 1 <= version <= FORMAT:
         return version
-    said = str(version) if type(version) is int else ascii(version)
-    shown = said if len(said) <= 60 else said[:57] + "..."
+    said = shown(str(version) if type(version) is int else ascii(version))
     raise RunError(
-        f"{id} has format {shown} and this version reads formats 1 to {FORMAT}; "
+        f"{id} has format {said} and this version reads formats 1 to {FORMAT}; "
         "open it with the version of Dynat that wrote it."
     )
 

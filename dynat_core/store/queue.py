@@ -44,6 +44,13 @@ def in_turn(runs: Iterable[Run]) -> list[Run]:
     return _turns([(run, run.state) for run in runs if run.kind != "external"])
 
 
+def position(run: Run) -> int | None:
+    """How many runs of its store come before `run` (0: next); None if it does not wait."""
+    if run.state not in UNFINISHED or run.kind == "external":
+        return None
+    return before(run, RunStore(run.folder.parent).list())
+
+
 def before(run: Run, runs: Iterable[Run]) -> int:
     """How many of `runs` come before `run`: those that run, and those whose turn is earlier."""
     states = [(other, other.state) for other in runs if other.kind != "external"]

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynat_core.errors import RunError
+from dynat_core.errors import RunError, shown
 from dynat_core.files import append_line, jsonable, parse_lines, replace_file
 from dynat_core.recorded import histograms, tables
 from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import whole_epochs
-from dynat_core.store.run import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, Run, part, shown
+from dynat_core.store.layout import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, part
+from dynat_core.store.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd

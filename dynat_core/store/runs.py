@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -12,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dynat_core.config import RunConfig
-from dynat_core.errors import RunError
+from dynat_core.errors import RunError, shown
 from dynat_core.files import replace_file, writing
-from dynat_core.store.formats import FORMAT
-from dynat_core.store.run import Run, shown
+from dynat_core.store import request
+from dynat_core.store.run import Run
 
 __all__ = ["Run", "RunStore"]
 
@@ -75,19 +74,19 @@ class RunStore:
             while True:
                 what = config.strategy.name if kind == "training" else kind
                 name = id or f"{created:%Y-%m-%d}-{what}-{config.data.name}-{secrets.token_hex(2)}"
-                if self._appear(name, _request(name, kind, config, created, launcher, by), files or {}):
+                if self._appear(name, request.to_bytes(name, kind, config, created, launcher, by), files or {}):
                     return Run(self.folder / name)
                 if id is not None:
                     raise RunError(f"There already is a run called {id}; choose another name, or delete that one.")
 
-    def _appear(self, name: str, request: bytes, files: Mapping[str, bytes]) -> bool:
+    def _appear(self, name: str, asked: bytes, files: Mapping[str, bytes]) -> bool:
         """Make the folder under a hidden name and rename it; False if the name is taken."""
         if os.path.lexists(self.folder / name):
             return False
         hidden = self.folder / f".new-{secrets.token_hex(8)}"
         hidden.mkdir()
         try:
-            for path, content in {**files, "run.json": request}.items():
+            for path, content in {**files, "run.json": asked}.items():
                 (hidden / path).parent.mkdir(parents=True, exist_ok=True)
                 replace_file(hidden / path, content)
             hidden.rename(self.folder / name)
@@ -107,20 +106,6 @@ class RunStore:
         except OSError as error:
             reason = f"cannot be read ({error.strerror})"
             raise RunError(f"The run store {self.folder} {reason}; name another in DYNAT_STORE.") from error
-
-
-def _request(id: str, kind: str, config: RunConfig, created: datetime, launcher: str, by: str) -> bytes:
-    """What run.json holds."""
-    request = {
-        "format": FORMAT,
-        "id": id,
-        "created": created.isoformat(timespec="microseconds"),
-        "kind": kind,
-        **({"launcher": launcher} if launcher else {}),
-        **({"by": by} if by else {}),
-        "config": config.model_dump(mode="json"),
-    }
-    return json.dumps(request, indent=1, allow_nan=False).encode()
 
 
 def _checked(folder: Path, link: bool, store: Path) -> Run:

@@ -75,14 +75,6 @@ def worker_states(store: Path | str) -> list[dict[str, Any]]:
     return found
 
 
-def worker_state(store: Path | str) -> dict[str, Any]:
-    """{"alive": bool, "device": str | None, "busy_with": run id | None, "since": ISO time | None} of the first worker
-    that is busy, or else of the first; for display."""
-    found = sorted(worker_states(store), key=lambda state: state["busy_with"] is None)
-    nothing = {"alive": False, "device": None, "busy_with": None, "since": None}
-    return {**nothing, "alive": True, **{k: found[0][k] for k in nothing if k != "alive"}} if found else nothing
-
-
 def ensure_worker(store: Path | str) -> None:
     """Start `python -m dynat_core worker` for every device of this machine that has none: detached, so they outlive
     whoever called. Does nothing where a cluster works, or where DYNAT_WORKERS=elsewhere says that others see to them.

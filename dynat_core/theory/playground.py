@@ -7,7 +7,7 @@ in [0, 1]; lengths are in pixels, losses in nats. No array library, so that ever
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -123,11 +123,6 @@ def look(net: Network, p: Point, y: int, sums: list[float] | None = None) -> Loo
             sums[2 * j + 1] += h * t
             sums[biases + j] += h
     return Look(top - logits[y] + math.log(total), (4 * right, 4 * up), tuple(logits))
-
-
-def winner(logits: Sequence[float]) -> int:
-    """Return the class with the largest logit, the first of equals."""
-    return max(range(len(logits)), key=lambda c: logits[c])
 
 
 @dataclass(frozen=True)

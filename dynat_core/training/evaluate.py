@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from dynat_core.attack.attacks import Attacked, Loss, in_eval_mode, margin, pgd
 from dynat_core.attack.fosc import fosc, relative_fosc
 from dynat_core.attack.threat import Ball
-from dynat_core.config import Threat
+from dynat_core.config import RunConfig, Threat
 from dynat_core.images.data import Split
 from dynat_core.recorded.trajectories import Trajectories
 
+_RECORDED_SEED = 0  # which images are recorded belongs to the data set, so that runs show the same ones
 BATCH = 250  # images attacked together; part of what makes random starts repeatable
 
 
@@ -29,6 +30,14 @@ def generator_for(device: torch.device, seed: int, *purpose: str | int) -> torch
     key = "/".join(str(part) for part in (seed, *purpose))
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
     return torch.Generator(device=device).manual_seed(number)
+
+
+def fixed_subset(n: int, size: int | None) -> Tensor:
+    """(n,) mask, on the CPU, of `size` random images, always the same ones; all if None."""
+    mask = torch.zeros(n, dtype=torch.bool)
+    order = torch.randperm(n, generator=generator_for(torch.device("cpu"), _RECORDED_SEED, "recorded", n))
+    mask[order[:size]] = True
+    return mask
 
 
 def ball_of(threat: Threat, x: Tensor) -> Ball:
@@ -158,6 +167,26 @@ def paths(
     }
     whole = Trajectories.joined(parts)
     return whole.labelled(**settings)
+
+
+# ------------------------------------------------------------------------------------- as a run's settings record them
+
+
+def recorded_robustness(
+    model: nn.Module, split: Split, split_name: str, config: RunConfig, numbers: Collection[int] | None = None
+) -> Iterator[pd.DataFrame]:
+    """`robustness` under the attack that a run of these settings records every epoch."""
+    steps, alpha, seed = config.recording.steps, config.recording_alpha, config.seed
+    return robustness(model, split, split_name, config.threat, steps=steps, alpha=alpha, seed=seed, numbers=numbers)
+
+
+def recorded_paths(model: nn.Module, split: Split, config: RunConfig) -> Trajectories:
+    """`paths` of the attack whose steps a run of these settings records."""
+    steps, alpha, seed = config.recording.path_steps, config.recording_alpha, config.seed
+    return paths(model, split, config.threat, steps=steps, alpha=alpha, seed=seed)
+
+
+# -------------------------------------------------------------------------------------------------------- step by step
 
 
 def _own_starts(ball: Ball, index: Tensor, seed: int) -> Tensor:

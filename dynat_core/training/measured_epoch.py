@@ -10,9 +10,9 @@ from torch import nn
 
 from dynat_core.config import RunConfig
 from dynat_core.images.data import Split
-from dynat_core.recorded.records import MEASURES, Histograms, Record, summarise
+from dynat_core.recorded.records import MEASURES, Histograms, Record, reached, summarise
 from dynat_core.recorded.trajectories import Trajectories
-from dynat_core.training.evaluate import paths, robustness
+from dynat_core.training.evaluate import recorded_paths, recorded_robustness
 
 
 class MeasuredEpoch(NamedTuple):
@@ -27,36 +27,15 @@ class MeasuredEpoch(NamedTuple):
 
 def measured_epoch(model: nn.Module, split: Split, config: RunConfig, epoch: int) -> MeasuredEpoch:
     """Attack every image of `split` as the recording settings say. The model must fit the pictures."""
-    attack = {"steps": config.recording.steps, "alpha": config.recording_alpha, "seed": config.seed}
-    table = pd.concat(list(robustness(model, split, "test", config.threat, **attack)), ignore_index=True)
+    table = pd.concat(list(recorded_robustness(model, split, "test", config)), ignore_index=True)
     few = split[slice(0, config.recording.probes)]
-    steps = config.recording.path_steps
-    probes = (
-        paths(model, few, config.threat, steps=steps, alpha=config.recording_alpha, seed=config.seed)
-        if len(few)
-        else None
-    )
-    return from_table(table, epoch, probes)
+    return from_table(table, epoch, recorded_paths(model, few, config) if len(few) else None)
 
 
 def from_table(table: pd.DataFrame, epoch: int, probes: Trajectories | None = None) -> MeasuredEpoch:
     """The same from a table of samples that is there already."""
     record, counts = summarise(_no_training_images(), table.iloc[:0], table)
     return MeasuredEpoch(record | {"epoch": epoch, "best_epoch": epoch}, table, counts, probes, reached(epoch, table))
-
-
-def reached(epoch: int, table: pd.DataFrame) -> dict[str, Any]:
-    """What an epoch reached on all images of `table`, as result.json has it."""
-    n, clean = len(table), int(table["clean_correct"].to_numpy().sum())
-    robust = int((table["predicted"].to_numpy() == table["label"].to_numpy()).sum())
-    return {
-        "epoch": epoch,
-        "n": n,
-        "clean_correct": clean,
-        "robust_correct": robust,
-        "clean_accuracy": clean / n,
-        "robust_accuracy": robust / n,
-    }
 
 
 def _no_training_images() -> dict[str, np.ndarray]:

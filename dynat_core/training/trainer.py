@@ -7,63 +7,35 @@ a run that goes on from a saved state, even in the middle of an epoch, is the sa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from dynat_core.attack.attacks import Attacked
 from dynat_core.attack.frozen import Frozen
 from dynat_core.config import RunConfig
 from dynat_core.devices import choose, shortened
 from dynat_core.errors import StateError
 from dynat_core.images import data
 from dynat_core.networks import models
-from dynat_core.recorded.records import Histograms, Record, mean, summarise
-from dynat_core.recorded.trajectories import Trajectories
+from dynat_core.recorded.records import Histograms, Record, reached, summarise
 from dynat_core.training import optimizers, strategies
-from dynat_core.training.evaluate import ball_of, batches, generator_for, measures, paths, robustness, table
+from dynat_core.training.evaluate import (
+    ball_of,
+    batches,
+    fixed_subset,
+    generator_for,
+    measures,
+    recorded_paths,
+    recorded_robustness,
+)
+from dynat_core.training.events import EpochDone, Finished, Progress, State
 from dynat_core.training.group import Alone
+from dynat_core.training.seen import Seen
 from dynat_core.training.strategy import Moment
-
-State = tuple[dict[str, Tensor], dict[str, Any]]
-_RECORDED_SEED = 0  # which images are recorded belongs to the data set, so that runs show the same ones
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Between two batches. epoch: being trained, from 1; 0 while the untrained network is measured. `state()` is
-    everything needed to go on from here."""
-
-    epoch: int
-    batch: int
-    batches: int
-    phase: Literal["train", "evaluate"]
-    state: Callable[[], State]
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """One epoch's record (flat, `split/measure`, None for what is unknown), rows, histograms, probes and weights (on
-    the CPU)."""
-
-    record: Record
-    tables: pd.DataFrame
-    histograms: Histograms
-    probes: Trajectories | None
-    weights: dict[str, Tensor]
-    state: Callable[[], State]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The end: summary of best and last, all test rows at both, the kept paths at the last epoch."""
-
-    result: dict[str, Any]
-    final_tables: dict[str, pd.DataFrame]
-    paths: Trajectories | None
 
 
 def train(
@@ -117,10 +89,10 @@ class _Run:
         self.frozen = Frozen(self.model, config.precision)
         self.strategy = strategies.build(config.strategy, config.threat.eps, config.seed, device)
         self.optimizer = optimizers.build(config.optimizer, self.model)
-        self.rows = self._fixed_subset(len(self.data.train), config.recording.train_rows)
-        self.rows_known = self.rows.cpu()  # a question that a device need not be asked
-        self.measured = self._fixed_subset(len(self.data.train), config.recording.final_gradients)
-        self.test = self.data.test[self._fixed_subset(len(self.data.test), config.recording.test_images)]
+        rows = fixed_subset(len(self.data.train), config.recording.train_rows).to(device)
+        self.seen = Seen(self.data.train, rows, self.strategy.columns)
+        self.measured = fixed_subset(len(self.data.train), config.recording.final_gradients).to(device)
+        self.test = self.data.test[fixed_subset(len(self.data.test), config.recording.test_images).to(device)]
         self.probe_images = self.data.test[
             torch.arange(min(config.recording.probes, len(self.data.test)), device=device)
         ]
@@ -129,7 +101,6 @@ class _Run:
         self.best_weights: dict[str, Tensor] = {}
         self.seconds = {"train": 0.0, "evaluate": 0.0}
         self.gradients_total = 0
-        self.seen = self._nothing_seen()
 
     # -- one batch
 
@@ -164,8 +135,7 @@ class _Run:
             self.model.zero_grad(set_to_none=True)
             self.group.weighed(loss, len(chosen)).backward()
         self.optimizer.step(config.optimizer.rate(t, t * self.batches + self.batch), randomness)
-        rows = torch.nonzero(self.rows_known[positions[own]]).flatten().to(self.device)
-        self._see(chosen, x[own], y[own], attacked, rows)
+        self._see(chosen, x[own], y[own], attacked, self.seen.with_row_among(positions[own]))
         self.batch += 1
         self.seconds["train"] += time.perf_counter() - began
 
@@ -178,7 +148,7 @@ class _Run:
             measured=self.measured[chosen[self.group.share(len(chosen))]],
         )
 
-    def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: strategies.Attacked, rows: Tensor) -> None:
+    def _see(self, chosen: Tensor, x: Tensor, y: Tensor, attacked: Attacked, rows: Tensor) -> None:
         """Note the columns of these training images, as the training loop saw them; x, y and attacked are of this
         process's share. rows: places in the share of the images that have a row of their own."""
         with torch.no_grad():
@@ -186,16 +156,14 @@ class _Run:
             found["clean_correct"] = torch.zeros_like(y, dtype=torch.bool)
             if len(rows):
                 found["clean_correct"][rows] = self.frozen(x[rows]).argmax(1) == y[rows]
-            for name, values in self.group.joined(found, len(chosen)).items():
-                self.seen[name][chosen] = values.to(self.seen[name].dtype)
+            self.seen.note(chosen, self.group.joined(found, len(chosen)))
 
     # -- one epoch
 
     def measure_untrained(self) -> Generator[Progress, None, None]:
         """Epoch 0: the training attack on the recorded training images, nothing learnt."""
         self.batches = 0
-        positions = torch.nonzero(self.rows).flatten()
-        for number, chosen in enumerate(positions.split(self.config.optimizer.batch)):
+        for number, chosen in enumerate(self.seen.with_row.split(self.config.optimizer.batch)):
             x, y = self.data.train.pixels(chosen), self.data.train.labels[chosen]
             randomness = generator_for(self.device, self.config.seed, "untrained", number)
             own = self.group.share(len(chosen))
@@ -210,7 +178,7 @@ class _Run:
         self.optimizer.settle()
         validation = yield from self._robustness(self.data.validation, "validation")
         test = yield from self._robustness(self.test, "test")
-        probes = self._probes()
+        probes = recorded_paths(self.model, self.probe_images, self.config) if len(self.probe_images) else None
         self.epoch, self.batch = self.epoch + 1, 0
         # a network that never met an attack is judged by what it was trained for
         right = validation.clean_correct if self.config.alpha is None else validation.predicted == validation.label
@@ -222,9 +190,9 @@ class _Run:
             self.strategy.close_epoch(self.epoch - 1, record)
         self.seconds["evaluate"] += time.perf_counter() - began
         record["seconds/train"], record["seconds/evaluate"] = (round(self.seconds[k], 4) for k in ("train", "evaluate"))
-        rows = torch.nonzero(self.rows).flatten()
-        train_rows = table("train", self._head(rows) | {name: values[rows] for name, values in self.seen.items()})
-        self.seen, self.seconds = self._nothing_seen(), {"train": 0.0, "evaluate": 0.0}
+        train_rows = self.seen.table()
+        self.seen.forget()
+        self.seconds = {"train": 0.0, "evaluate": 0.0}
         yield EpochDone(
             record,
             pd.concat([train_rows, test], ignore_index=True),
@@ -234,46 +202,19 @@ class _Run:
             self.state,
         )
 
-    def _head(self, rows: Tensor) -> dict[str, Tensor]:
-        return {"index": self.data.train.index[rows], "label": self.data.train.labels[rows]}
-
     def _robustness(self, split: data.Split, name: str) -> Generator[Progress, None, pd.DataFrame]:
         """Rows of the recorded attack, on the network itself in float32."""
-        recording = self.config.recording
         numbers = [number for number, _ in self.group.dealt(batches(len(split)))]
         done: dict[int, pd.DataFrame] = {}
-        for part in robustness(
-            self.model,
-            split,
-            name,
-            self.config.threat,
-            steps=recording.steps,
-            alpha=self.config.recording_alpha,
-            seed=self.config.seed,
-            numbers=numbers,
-        ):
+        for part in recorded_robustness(self.model, split, name, self.config, numbers):
             done[numbers[len(done)]] = part
             yield self.progress("evaluate")
         return pd.concat(self.group.collected(done), ignore_index=True)
 
-    def _probes(self) -> Trajectories | None:
-        return self._paths(self.probe_images) if len(self.probe_images) else None
-
-    def _paths(self, split: data.Split) -> Trajectories:
-        return paths(
-            self.model,
-            split,
-            self.config.threat,
-            steps=self.config.recording.path_steps,
-            alpha=self.config.recording_alpha,
-            seed=self.config.seed,
-        )
-
     def _record(self, validation: pd.DataFrame, test: pd.DataFrame) -> tuple[Record, Histograms]:
         t = max(self.epoch - 1, 0)
         learnt = self.epoch > 0  # epoch 0 looked at the recorded images alone, and its gradients trained nothing
-        train = {name: values.cpu().numpy() for name, values in self.seen.items()}
-        train |= {"label": self.data.train.labels.cpu().numpy(), "row": self.rows.cpu().numpy()}
+        train = self.seen.arrays()
         if not learnt:
             train = {name: values[train["row"]] for name, values in train.items()}
         self.gradients_total += int(train["gradients"].sum()) if learnt else 0
@@ -310,17 +251,9 @@ class _Run:
             "gradients_per_image": self.gradients_total / (self.config.epochs * len(self.data.train)),
             "data_fingerprint": self.data.fingerprint,
         }
-        for name, epoch in (("best", self.best_epoch), ("last", self.epoch)):
-            frame = tables[name]
-            result[name] = {
-                "epoch": epoch,
-                "n": len(frame),
-                "clean_correct": int(frame.clean_correct.sum()),
-                "robust_correct": int((frame.predicted == frame.label).sum()),
-                "clean_accuracy": mean(frame.clean_correct),
-                "robust_accuracy": mean(frame.predicted == frame.label),
-            }
-        yield Finished(result, tables, self._paths(self.data.test) if self.config.recording.paths else None)
+        result |= {"best": reached(self.best_epoch, tables["best"]), "last": reached(self.epoch, tables["last"])}
+        kept = recorded_paths(self.model, self.data.test, self.config) if self.config.recording.paths else None
+        yield Finished(result, tables, kept)
 
     # -- state
 
@@ -335,7 +268,7 @@ class _Run:
             **optimizer,
             **{f"strategy/{name}": value for name, value in self.strategy.state_dict().items()},
             **{f"best/{name}": value for name, value in self.best_weights.items()},
-            **{f"seen/{name}": value for name, value in self.seen.items()},
+            **{f"seen/{name}": value for name, value in self.seen.columns.items()},
         }
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in parts.items()}
         rest = {
@@ -363,7 +296,7 @@ class _Run:
         self.optimizer.load({name: value.to(self.device) for name, value in tensors.items()}, rest.get("optimizer", {}))
         self.strategy.load_state_dict(group("strategy/"))
         self.best_weights = {name: value.cpu() for name, value in group("best/").items()}
-        self.seen = group("seen/")
+        self.seen.columns = group("seen/")
         self.epoch, self.batch, self.gradients_total = rest["epoch"], rest["batch"], rest["gradients_total"]
         self.best_epoch, self.best_accuracy, self.seconds = (
             rest["best_epoch"],
@@ -383,24 +316,3 @@ class _Run:
 
     def _take(self, weights: dict[str, Tensor]) -> None:
         self.model.load_state_dict(weights)
-
-    def _nothing_seen(self) -> dict[str, Tensor]:
-        n, nan = len(self.data.train), float("nan")
-        whole = {
-            name: torch.full((n,), -1, dtype=torch.int16, device=self.device) for name in ("predicted", "steps_to_fool")
-        }
-        spent = {name: torch.zeros(n, dtype=torch.int16, device=self.device) for name in ("steps", "gradients")}
-        real = ("fosc", "fosc_paper", "relative_fosc", "gradient_l1", "loss", "margin", *self.strategy.columns)
-        return {
-            "clean_correct": torch.zeros(n, dtype=torch.bool, device=self.device),
-            **whole,
-            **spent,
-            **{name: torch.full((n,), nan, device=self.device) for name in real},
-        }
-
-    def _fixed_subset(self, n: int, size: int | None) -> Tensor:
-        """(n,) mask of `size` fixed random images; all if None."""
-        mask = torch.zeros(n, dtype=torch.bool)
-        order = torch.randperm(n, generator=generator_for(torch.device("cpu"), _RECORDED_SEED, "recorded", n))
-        mask[order[:size]] = True
-        return mask.to(self.device)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from dynat_core.store.evaluations import Evaluation, waiting
 from dynat_core.store.jobs import UNFINISHED, Job
+from dynat_core.store.layout import EPOCHS, LOG
 from dynat_core.store.queue import in_turn
-from dynat_core.store.run import EPOCHS, LOG, Run
+from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 
 DEATHS = 3  # times a job's process may die without a new record

@@ -23,7 +23,7 @@ from typing import Any
 from dynat_core.errors import JobError
 from dynat_core.files import replace_file
 from dynat_core.store.jobs import Job, lease_seconds
-from dynat_core.store.run import LOG
+from dynat_core.store.layout import LOG
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import CLUSTER_FILE, worker_alive, worker_folder
 from dynat_core.work.backlog import Backlog, Task, stamp

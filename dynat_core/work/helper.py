@@ -22,12 +22,11 @@ from typing import Any, BinaryIO
 from dynat_core.errors import DynatError
 from dynat_core.recorded.packing import pack, unpack
 from dynat_core.store import logs
+from dynat_core.work.analysis import Analysis
 
 ANALYSES = "dynat_core.work.analyses"
 
 POLITE = 5  # niceness: where processors are short, whoever trains and the server that draws for everybody come first
-
-Analysis = Callable[..., tuple[dict[str, Any], dict[str, Any]]]  # f(request, cancelled, progress) -> (header, arrays)
 
 
 def write_frame(stream: BinaryIO | Any, blob: bytes) -> None:

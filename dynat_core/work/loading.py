@@ -14,7 +14,8 @@ from dynat_core.images import data
 from dynat_core.images.data import Split
 from dynat_core.networks import models
 from dynat_core.store.evaluation_settings import Measured
-from dynat_core.store.run import Run, part
+from dynat_core.store.layout import part
+from dynat_core.store.run import Run
 from dynat_core.store.trusted_programs import refuse_untrusted
 
 
@@ -68,6 +69,11 @@ def chosen_images(run: Run, settings: Measured) -> tuple[Split, str]:
     return data.part_of(test, settings.n), "classes in proportion"
 
 
-def pixels(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(x (n, C, H, W) float32 in [0, 1], y (n,)) on `device`."""
-    return split.pixels().to(device), split.labels.to(device)
+def pixels(split: Split, device: torch.device, keep: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+    """(x (n, C, H, W) float32 in [0, 1], y (n,)) on `device`, of the images `keep`."""
+    return split.pixels(keep).to(device), split.labels[keep].to(device)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the network's parameters lie."""
+    return next(model.parameters()).device

@@ -29,6 +29,7 @@ from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Measured, Transfer
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.run import Run
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.work.loading import chosen_images, network, pixels
 from dynat_core.work.provenance import start_entry
@@ -264,7 +265,7 @@ def measure_imported(run: Run, device: str | None, ended: Callable[[], bool] = l
     from dynat_core.images.data import part_of
     from dynat_core.training.measured_epoch import measured_epoch
 
-    writer, where, config = run.writer(), choose(device or run.config.device), run.config
+    writer, where, config = RunWriter(run), choose(device or run.config.device), run.config
     writer.go_on()
     images = data.load(config.data)
     test = images.test

@@ -1,4 +1,4 @@
-"""`log_run` and `Report.save`: what somebody's own program measured, as a run that every screen opens.
+"""`log_run`: what somebody's own program measured while it trained, as a run that every screen opens.
 
 Such a run is of kind "external": nothing in it was trained here, its weights are not kept, and no worker takes it.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,18 +19,14 @@ from dynat_core.attack.threat import Norm
 from dynat_core.config import Custom, Elsewhere, OwnData, Recording, RunConfig, Threat, parse_number, threat_of
 from dynat_core.errors import RunError
 from dynat_core.images.data import Split
-from dynat_core.recorded import tables
-from dynat_core.store import evaluations
-from dynat_core.store.evaluation_settings import Check
+from dynat_core.recorded.records import reached
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.training.evaluate import described
-from dynat_core.training.measured_epoch import from_table, measured_epoch, reached
+from dynat_core.training.measured_epoch import measured_epoch
 from dynat_core.work.provenance import start_entry
-
-if TYPE_CHECKING:
-    from dynat_core.check.diagnosis import Report
 
 PROBES = 8  # images whose whole path is kept at every epoch
 
@@ -128,7 +122,8 @@ class LoggedRun:
         threat, name, epochs, steps, seed, classes = self._asked
         with in_eval_mode(model), torch.no_grad():
             outputs = model(split.pixels(slice(0, 1))).shape[1]
-        config = external_config(threat, split, outputs, classes, described(model), name, epochs, steps, seed)
+        shape, n = tuple(split.images.shape[1:]), len(split)
+        config = external_config(threat, shape, n, outputs, classes, described(model), name, epochs, steps, seed)
         run = RunStore(self.folder.parent).create(config, self.folder.name, kind="external")
         return self._open(run)
 
@@ -138,23 +133,24 @@ class LoggedRun:
         if run.state == "finished":
             raise RunError(f"{run.id} is finished; choose another folder.")
         self._claim.enter_context(Job(run.folder).claim())
-        self._run, self._writer = run, run.writer()
+        self._run, self._writer = run, RunWriter(run)
         self._writer.go_on()
         self._writer.start(start_entry(None))
         return run
 
 
 def external_config(
-    threat: Threat, split: Split, outputs: int, classes: Sequence[str], words: str, name: str | None, epochs: int,
-    steps: int, seed: int, path_steps: int = 10,
+    threat: Threat, shape: tuple[int, ...], n: int, outputs: int, classes: Sequence[str], words: str,
+    name: str | None, epochs: int, steps: int, seed: int, path_steps: int = 10,
 ) -> RunConfig:  # fmt: skip
-    """The settings of a run that a program records. Raises ConfigError."""
-    _, channels, height, width = split.images.shape
+    """The settings of a run that a program records. shape: (C, H, W) of its `n` images. outputs: of the model; classes:
+    their names, or () for their numbers. words: the model. Raises ConfigError, RunError."""
+    channels, height, width = shape
     names = tuple(classes) or tuple(str(k) for k in range(outputs))
     if len(names) != outputs:
         raise RunError(f"The model knows {outputs} classes and {len(names)} names were given; give one for each.")
-    data = OwnData(channels=channels, height=height, width=width, images=len(split), class_names=names)
-    recording = Recording(steps=steps, test_images=None, probes=min(PROBES, len(split)), path_steps=path_steps)
+    data = OwnData(channels=channels, height=height, width=width, images=n, class_names=names)
+    recording = Recording(steps=steps, test_images=None, probes=min(PROBES, n), path_steps=path_steps)
     return RunConfig.build(
         {
             "name": name,
@@ -167,47 +163,3 @@ def external_config(
             "recording": recording.model_dump(mode="json"),
         }
     )
-
-
-# ------------------------------------------------------------------------------------------------ a report, kept
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """What `external_config` asks of a split, from a report."""
-
-    images: np.ndarray
-    n: int
-
-    def __len__(self) -> int:
-        return self.n
-
-
-def save_report(report: Report, folder: Path, name: str | None) -> Path:
-    """`Report.save`: an external run with one epoch, the recorded paths and the check inside. Raises RunError."""
-    settings, kept = report.settings, report.paths
-    if report.recorded is None or kept is None:
-        raise RunError("This report is not finished; save the one that diagnose returns.")
-    pictures: Any = _Pictures(kept.x, len(report.recorded))
-    config = external_config(
-        threat_of(settings["norm"], settings["eps"]), pictures, kept.logits.shape[-1], (), settings["model"],
-        name, 0, 20, settings["seed"], path_steps=kept.z.shape[1] - 1,
-    )  # fmt: skip
-    run = RunStore(folder.parent).create(config, folder.name, kind="external")
-    table = report.recorded.assign(split="test")
-    found = from_table(table, 0)
-    with Job(run.folder).claim():
-        writer = run.writer()
-        writer.go_on()
-        writer.start(start_entry(None))
-        writer.epoch(found.record, table, found.counts, None, None)
-        result = {"best": found.reached, "last": found.reached, "attack": config.attack_words()}
-        writer.finish(result, {"last": table, "best": table}, kept)
-    check = Check(epoch=0, n=len(table), eps=settings["eps"], norm=settings["norm"], steps=settings["steps"],
-                  restarts=settings["restarts"], seed=settings["seed"],
-                  overridden=report.verdict.overridden)  # fmt: skip
-    evaluation = evaluations.create(run.folder, check)
-    with evaluation.job.claim():
-        evaluation.write("samples.parquet", tables.samples_to_bytes(report.samples))
-        evaluation.write_json("result.json", report.to_json())
-    return run.folder

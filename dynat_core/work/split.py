@@ -14,7 +14,8 @@ from typing import Any
 
 from dynat_core.errors import DynatError
 from dynat_core.store.jobs import Job
-from dynat_core.store.run import LOG, Run
+from dynat_core.store.layout import LOG
+from dynat_core.store.run import Run
 from dynat_core.store.workers import worker_folder
 from dynat_core.work.worker import is_evaluation, run_job, share_job
 

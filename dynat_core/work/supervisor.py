@@ -26,7 +26,7 @@ from dynat_core.files import replace_file
 from dynat_core.places import PACKAGE
 from dynat_core.store import logs
 from dynat_core.store.jobs import CLAIM_PATIENCE, UNFINISHED, Job, exclusive, open_lock, take
-from dynat_core.store.run import LOG
+from dynat_core.store.layout import LOG
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import (
     ANY,

@@ -20,14 +20,15 @@ from dynat_core.errors import DynatError, RunError, StateError
 from dynat_core.files import storage_sentence
 from dynat_core.store import evaluations, logs
 from dynat_core.store.jobs import Job
-from dynat_core.store.run import LOG, RESUME, Run
+from dynat_core.store.layout import LOG, RESUME
+from dynat_core.store.run import Run
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.work.beside import Beside
 
 if TYPE_CHECKING:
-    from dynat_core.store.run_writer import RunWriter
+    from dynat_core.training.events import EpochDone, Progress, State
     from dynat_core.training.group import Alone
-    from dynat_core.training.trainer import EpochDone, Progress, State
 
 SHOW_EVERY = 0.5  # seconds between two writes of status.json
 SAVE_EVERY = 120.0  # seconds of a long epoch after which it can be resumed in its middle
@@ -58,7 +59,8 @@ def run_job(
 def share_job(folder: Path, device: str | None, group: Alone) -> None:
     """Train the run in `folder` beside the first process of `group`, which records it; ends when that one does."""
     from dynat_core.images import data
-    from dynat_core.training.trainer import EpochDone, Progress, train
+    from dynat_core.training.events import EpochDone, Progress
+    from dynat_core.training.trainer import train
 
     config = RunStore(folder.parent).open(folder.name).config
     dataset = data.load(config.data)
@@ -129,8 +131,9 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], gr
     """Train and record until the end, or until somebody wants it to end."""
     from dynat_core.devices import choose
     from dynat_core.images import data
+    from dynat_core.training.events import EpochDone, Progress
     from dynat_core.training.group import Alone
-    from dynat_core.training.trainer import EpochDone, Progress, train
+    from dynat_core.training.trainer import train
     from dynat_core.work.provenance import start_entry
 
     config, group = run.config, group or Alone()
@@ -138,7 +141,7 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], gr
     dataset = data.load(config.data)
     _refuse_other_data(run, dataset.fingerprint)
     _as_many_threads_as_before(run)
-    writer = run.writer()
+    writer = RunWriter(run)
     state = writer.recover()
     shared = {"workers": group.size} if group.size > 1 else {}
     writer.start({**start_entry(str(where), dataset.fingerprint), "from_epoch": writer.recorded, **shared})
@@ -182,13 +185,13 @@ def _record(writer: RunWriter, event: EpochDone, state: State, epochs: int) -> N
 def _side_by_side(event: Progress | EpochDone, group: Alone) -> bool:
     """Whether all processes of the group stand at this very place, so that they can agree to leave: between batches of
     training and after an epoch, but not while each measures images of its own."""
-    from dynat_core.training.trainer import EpochDone
+    from dynat_core.training.events import EpochDone
 
     return group.size == 1 or isinstance(event, EpochDone) or event.phase == "train"
 
 
 def _leave(writer: RunWriter, event: Progress | EpochDone, epochs: int) -> None:
-    from dynat_core.training.trainer import Progress
+    from dynat_core.training.events import Progress
 
     if isinstance(event, Progress) and writer.recorded < epochs:
         writer.resume(*event.state())
