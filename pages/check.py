@@ -46,7 +46,8 @@ def main() -> None:
     warm_up()
     run, check = choose(known)
     st.html(f'<p class="dynat-facts">{escape(about(run))}</p>')
-    for line in st.session_state.pop("added-model", []):
+    added, found = st.session_state.get("added-model", ("", []))
+    for line in found if added == run.id else []:  # kept, for the script may run again before anybody has read it
         st.caption(plain(line))
     if run.kind == "imported" and run.state != "finished":
         being_measured(run)

@@ -88,7 +88,9 @@ def linked(name: str) -> Link:
 def typed(name: str, label: str, hint: str) -> str:
     """A text to search for."""
     link, key = linked(name), f"{SCREEN}.{name}"
-    st.session_state[key] = (link.value or "")[:200]
+    wanted = (link.value or "")[:200]
+    if st.session_state.get(key, "").strip() != wanted:  # else left alone: somebody may be typing on meanwhile
+        st.session_state[key] = wanted
     st.text_input(label, key=key, placeholder=hint, on_change=lambda: link.write(st.session_state[key].strip() or None))
     return st.session_state[key]
 
@@ -290,12 +292,15 @@ def last_action() -> None:
             st.markdown(plain(done.said))
             if done.undo:
                 dead = not may_edit()
-                st.button("Undo", on_click=undo, args=(done,), key="undo-button", icon=":material/undo:", disabled=dead)
+                st.button("Undo", on_click=undo, key="undo-button", icon=":material/undo:", disabled=dead)
 
 
-def undo(done: Done) -> None:
-    """Take the last action back."""
-    finish("Taken back.", [(back, None) for back in reversed(done.undo)])
+def undo() -> None:
+    """Take the last action back: the last by now, which the script may not have drawn yet; once, however often it is
+    pressed."""
+    done: Done = st.session_state[f"{SCREEN}.done"]
+    if done.undo:
+        finish("Taken back.", [(back, None) for back in reversed(done.undo)])
 
 
 def _many(n: int) -> str:

@@ -228,10 +228,13 @@ def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]
         images = image_table(table, pick, links["only"], classes, index, lambda i: link.write(str(i)))
         attack = f"PGD-{run.config.recording.steps}"
         st.caption(plain(f"As recorded at epoch {epochs[0]} of {run.title}, under {attack}."))
-    typed = st.number_input("image number", 0, run.config.data.counts[1] - 1, index, key=f"{SCREEN}.number.{index}")
-    if typed != index:
-        link.write(str(typed))
-        st.rerun()
+    key = f"{SCREEN}.number"
+    if st.session_state.get(key) != index:
+        st.session_state[key] = index
+    st.number_input(
+        "image number", 0, run.config.data.counts[1] - 1, key=key,
+        on_change=lambda: link.write(str(st.session_state[key])),
+    )  # fmt: skip
     return index, images
 
 
@@ -334,11 +337,11 @@ def look(shown: Shown) -> tuple[list[Trajectory], Mapping[str, Any] | None]:
 def heard(report: Report, shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
     """What a person did in the picture: another image, or the other model first."""
     if report.action in ("image-next", "image-previous") and images:
-        step = 1 if report.action == "image-next" else -1
+        step = report.times if report.action == "image-next" else -report.times
         place = images.index(shown.index) if shown.index in images else -1 if step > 0 else 0
         links["image"].write(str(images[(place + step) % len(images)]))
         st.rerun()
-    if report.action == "swap-model" and len(shown.models) == 2:
+    if report.action == "swap-model" and len(shown.models) == 2 and report.times % 2:
         links["run"].write(",".join(run.id for run, _ in reversed(shown.models)))
         st.rerun()
 

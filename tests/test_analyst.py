@@ -19,7 +19,7 @@ from dynat_core.work.analyst import Analyst, start_helper
 from dynat_core.work.answer_cache import AnswerCache, PlainDisk, Value
 
 TESTS = Path(__file__).parent
-LIMIT = 30.0  # seconds; generous, because a wait ends as soon as its condition holds
+LIMIT = 120.0  # seconds; generous, because a wait ends as soon as its condition holds
 
 
 def wait_for(condition, limit: float = LIMIT):
@@ -78,16 +78,14 @@ def test_asking_returns_at_once_and_the_same_helper_answers_again(analyst):
 
 
 def test_a_newer_request_of_the_same_view_cancels_the_older_one(analyst):
-    analyst.ask("slow", {"steps": 3000}, view="left")
-    wait_for(lambda: analyst.ask("slow", {"steps": 3000}, view="left").progress)
-    began = time.monotonic()
-    assert settled(analyst, "double", {"n": 3}, view="left").state == "ready"
-    assert time.monotonic() - began < 20  # the older one alone would take a minute
+    analyst.ask("slow", {"steps": 30_000}, view="left")
+    wait_for(lambda: analyst.ask("slow", {"steps": 30_000}, view="left").progress)
+    assert settled(analyst, "double", {"n": 3}, view="left").state == "ready"  # the older one would take ten minutes
 
 
 def test_a_request_replaced_before_it_began_is_never_computed(analyst):
     analyst.ask("slow", {"steps": 20}, view="other")
-    analyst.ask("slow", {"steps": 3000}, view="left")
+    analyst.ask("slow", {"steps": 30_000}, view="left")
     assert settled(analyst, "double", {"n": 5}, view="left").state == "ready"
     assert settled(analyst, "slow", {"steps": 20}, view="other").state == "ready"
 
@@ -117,10 +115,10 @@ def test_a_failure_is_one_sentence_and_the_helper_serves_on(analyst, kind, words
 
 
 def test_a_killed_helper_is_said_and_replaced(analyst):
-    analyst.ask("slow", {"steps": 3000})
-    wait_for(lambda: analyst.ask("slow", {"steps": 3000}).progress)
+    analyst.ask("slow", {"steps": 30_000})
+    wait_for(lambda: analyst.ask("slow", {"steps": 30_000}).progress)
     os.kill(analyst.helper_pid, signal.SIGKILL)
-    answer = settled(analyst, "slow", {"steps": 3000})
+    answer = settled(analyst, "slow", {"steps": 30_000})
     assert answer.error == "The analysis process ended unexpectedly (SIGKILL); ask again."
     assert settled(analyst, "double", {"n": 2}).state == "ready"
 
@@ -156,9 +154,9 @@ import sys, threading, time
 from pathlib import Path
 from dynat_core.work.analyst import Analyst
 analyst = Analyst(Path(sys.argv[1]), analyses="tiny_analyses")
-thread = threading.Thread(target=analyst.ask, args=("slow", {"steps": 3000}))   # as a page's thread: it ends at once
+thread = threading.Thread(target=analyst.ask, args=("slow", {"steps": 30_000}))   # as a page's thread: it ends at once
 thread.start(); thread.join()
-while not analyst.ask("slow", {"steps": 3000}).progress:
+while not analyst.ask("slow", {"steps": 30_000}).progress:
     time.sleep(0.02)
 print(analyst.helper_pid, flush=True)
 time.sleep(120)
@@ -263,5 +261,5 @@ def test_what_takes_too_long_ends_with_a_sentence_and_the_next_question_is_answe
     analyst.patience = 0.2
     answer = settled(analyst, kind, {"steps": 10_000})
     assert answer.error == "This takes longer than 0.2 s, the most that one answer may take here; ask for less."
-    analyst.patience = 20.0
+    analyst.patience = LIMIT
     assert settled(analyst, "double", {"n": 2}).state == "ready"

@@ -84,6 +84,15 @@ def test_a_run_that_was_never_checked_says_what_a_check_would_tell(folder):
     assert [b.label for b in test.button if b.label == "Check now"]
 
 
+def test_what_was_found_in_a_model_that_was_brought_in_stays_while_it_is_shown(folder):
+    test = opened(run=ONE)
+    test.session_state["added-model"] = ONE, ["The file was made for digits."]
+    for _ in range(2):  # the script runs again by itself, once the network is measured
+        test.run()
+        assert "The file was made for digits." in text(test)
+    assert "made for digits" not in text(opened(run=OTHER))
+
+
 def test_a_finished_check_shows_its_lights_and_its_counts(folder):
     check = measured(folder, Check(n=40, steps=5, restarts=2))
     found = (check.result() or {})["verdict"]

@@ -38,8 +38,9 @@ def job(tmp_path, monkeypatch):
     return Job(write_run(tmp_path / "a-run"))
 
 
-def hold(job: Job, ledger, holder: str = "a", seconds: float = 3.0, **more) -> Lease:
-    return Lease(job.folder, ledger, holder=holder, where="here", seconds=seconds, **more)
+def hold(job: Job, ledger, holder: str = "a", seconds: float = 3.0, lost=lambda: None) -> Lease:
+    """A claim that does not end this process, which would take all other tests along, when a stall costs it."""
+    return Lease(job.folder, ledger, holder=holder, where="here", seconds=seconds, lost=lost)
 
 
 # ------------------------------------------------------------------------------------------------------- the ledger
@@ -131,10 +132,10 @@ def test_a_job_under_a_lease_runs_and_nobody_else_claims_it(job):
 
 
 def test_a_lease_that_is_kept_outlasts_its_time(job):
-    ledger = Ledger(1.5)
-    with hold(job, ledger, seconds=1.5):
+    ledger = Ledger(3)
+    with hold(job, ledger, seconds=3):  # a machine that stands still for longer would really lose it
         began = time.monotonic()
-        while time.monotonic() - began < 2.5:
+        while time.monotonic() - began < 4:
             assert job.state == "running" and not ledger.take(str(job.folder), "b")
             time.sleep(0.05)
 
@@ -163,7 +164,7 @@ def test_a_ledger_that_cannot_be_reached_at_first_is_asked_again(job):
                 raise ConnectionError
             return super().take(job, holder)
 
-    with hold(job, Late(1.5), seconds=1.5):
+    with hold(job, Late(3), seconds=3):
         assert job.state == "running"
 
 
@@ -177,15 +178,16 @@ def test_a_holder_ends_itself_well_before_another_may_begin(job):
     lost: list[float] = []
     ledger = Cut(1.5)
     with hold(job, ledger, seconds=1.5, lost=lambda: lost.append(time.monotonic())):
+        renewed = ledger._held[str(job.folder)][1]
         until(lambda: lost, "it ends itself")
-        assert not ledger.take(str(job.folder), "b"), "and only then may another begin"
+        assert lost[0] < renewed + 1.5, "and only then may another begin"
         until(lambda: ledger.take(str(job.folder), "b"), "another begins")
 
 
 def test_a_holder_that_is_told_so_ends_itself_and_one_that_is_to_leave_knows_it(job):
     lost: list[bool] = []
-    ledger = Ledger(1.2)
-    with hold(job, ledger, seconds=1.2, lost=lambda: lost.append(True)) as lease:
+    ledger = Ledger(3)
+    with hold(job, ledger, seconds=3, lost=lambda: lost.append(True)) as lease:
         ledger.end(True)
         until(lambda: lease.ending, "it is to leave")
         assert not lost

@@ -359,7 +359,7 @@ def address(house) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=house, env=environment, stdout=log, stderr=log)
     address = f"http://localhost:{port}"
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while time.monotonic() < until:
             assert server.poll() is None
             with suppress(OSError):
@@ -369,7 +369,7 @@ def address(house) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def test_a_real_server_shows_no_traceback_whatever_the_link_and_the_files(house, address):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,10 +30,11 @@ from dynat_core.paper.black_box import seconds_per_gradient, transferred
 from dynat_core.paper.paper_runs import FEWEST, Target, ablation, full_epochs, lengths, names, setup, target, wanted
 from dynat_core.paper.published import TABLES
 from dynat_core.store.evaluations import evaluations
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.work.loading import network
 from tests.reproductions import everything, reproduce_here, tiny_runs
-from tests.running import in_child, until
+from tests.running import in_child
 
 # Typed again from the authors' slides: white-box, black-box, WideResNet.
 PUBLISHED = """
@@ -220,14 +221,21 @@ def test_killed_in_its_middle_it_goes_on_and_writes_the_same(tmp_path):
 
     assert in_child(lambda: work(tmp_path / "whole")) == 0
     store = tmp_path / "killed"
-    child = multiprocessing.get_context("fork").Process(target=work, args=(store,))
-    child.start()
-    until(lambda: len(list(store.glob("paper-*/resume.safetensors"))) or child.exitcode, "a run that has begun")
     second = [reproduce.run_id(one.config) for one in tiny_runs(asked)][1]
-    until(lambda: (store / second / "epochs.jsonl").exists(), "the second run's first record")
-    os.kill(child.pid or 0, signal.SIGKILL)
-    child.join()
-    assert child.exitcode == -signal.SIGKILL and not list(store.glob(f"{reproduce.FOLDER}/*"))
+
+    def work_until_the_second_run_s_first_record() -> None:
+        record = RunWriter.epoch
+
+        def recorded_and_killed(writer: RunWriter, *what: Any, **more: Any) -> None:
+            record(writer, *what, **more)
+            if writer.folder.name == second:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        RunWriter.epoch = recorded_and_killed
+        work(store)
+
+    assert in_child(work_until_the_second_run_s_first_record) == -signal.SIGKILL
+    assert not list(store.glob(f"{reproduce.FOLDER}/*"))
     told: list[str] = []
     assert in_child(lambda: (reproduce_here(store, asked, told), os._exit(len(told)))) == 2  # nothing queued again
     starts = {run.id: len(read_lines(run.folder / "starts.jsonl")) for run in RunStore(store).list()}

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,36 @@ def test_choosing_a_filter_goes_into_the_query_string(many):
     assert app.query_params["find"] == "seed 2" and list(app.dataframe[0].value["id"]) == ["run-c"]
     app.selectbox(key="all-runs.state").set_value("").run()
     assert "state" not in app.query_params
+
+
+def test_a_search_is_left_to_whoever_types_on_while_it_is_answered(many):
+    app = show_runs()
+    app.text_input(key="all-runs.find").set_value("seed ").run()
+    assert app.query_params["find"] == "seed" and not app.text_input(key="all-runs.find").proto.set_value
+    app.query_params["find"] = "run-b"  # Back
+    app.run()
+    assert app.text_input(key="all-runs.find").value == "run-b"
+
+
+def test_undo_takes_back_what_was_done_last_and_once(many):
+    """Also where the script has not drawn it yet, or the button is pressed twice."""
+    taken: list[str] = []
+
+    def done(name: str) -> SimpleNamespace:
+        return SimpleNamespace(said=f"{name} is done.", problems=[], undo=[lambda: taken.append(name)])
+
+    app = show_runs()
+    app.session_state["all-runs.done"] = done("the first")
+    app.run()
+    app.session_state["all-runs.done"] = done("the second")
+    app.button(key="undo-button").click().run()
+    assert taken == ["the second"] and "Taken back." in said(app)
+    again = SimpleNamespace(said="Taken back.", problems=[], undo=[])
+    app.session_state["all-runs.done"] = done("the third")
+    app.run()
+    app.session_state["all-runs.done"] = again  # the second press of two
+    app.button(key="undo-button").click().run()
+    assert taken == ["the second"] and "Taken back." in said(app)
 
 
 def test_what_was_deleted_is_listed_and_restored(many):

@@ -48,5 +48,5 @@ def brought(name: str, content: bytes, said: dict[str, str]) -> str | None:
     except DynatError as error:
         st.error(plain(error))
         return None
-    st.session_state["added-model"] = found
+    st.session_state["added-model"] = id, found
     return id

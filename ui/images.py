@@ -31,6 +31,9 @@ from ui.words import plain
 
 __all__ = ["Pick", "image_table", "listed", "read_pick"]
 
+# turn(change): what a person changed. It changes the lens as it is by then: callbacks run before the script, so the one
+# that the script drew last may lack what was changed a moment before.
+Turn = Callable[[Callable[[Lens], Lens]], None]
 ANY = -1  # of the classes
 SHOWN = 2000  # rows sent to the browser at most
 NAMES = {"index": "#", "label": "y", "predicted": "says", "relative_fosc": "ρ", "fosc": "FOSC", "fosc_paper": "FOSC p",
@@ -73,11 +76,16 @@ def image_table(
     pick: what was brushed on another screen. link: where the state of the microscope is kept.
     """
     usual = "picked" if pick else "all"
-    lens = read_lens(link.value)
-    lens = replace(lens, show=lens.show or usual)
 
-    def turn(new: Lens) -> None:
+    def seen() -> Lens:
+        lens = read_lens(link.value)
+        return replace(lens, show=lens.show or usual)
+
+    def turn(change: Callable[[Lens], Lens]) -> None:
+        new = change(seen())
         link.write(replace(new, show="" if new.show == usual else new.show).text())
+
+    lens = seen()
 
     with st.container(key="microscope"):
         lens = _which(table, pick, lens, turn)
@@ -94,14 +102,14 @@ def image_table(
 # ---------------------------------------------------------------------------------------------------------- filters
 
 
-def _which(table: pd.DataFrame, pick: Pick | None, lens: Lens, turn: Callable[[Lens], None]) -> Lens:
+def _which(table: pd.DataFrame, pick: Pick | None, lens: Lens, turn: Turn) -> Lens:
     """All, fooled, not converged, fooled earlier, or what was brushed elsewhere."""
     names = FILTERS | ({"picked": f"brushed: {pick.words()}"} if pick else {})
     key = f"trajectory.filter.{pick}"
     st.session_state[key] = lens.show
 
     def changed() -> None:
-        turn(replace(lens, show=st.session_state[key]))
+        turn(lambda now: replace(now, show=st.session_state[key]))
 
     name = st.selectbox(
         "Which images?",
@@ -114,9 +122,7 @@ def _which(table: pd.DataFrame, pick: Pick | None, lens: Lens, turn: Callable[[L
     return replace(lens, show=name)
 
 
-def _classes(
-    table: pd.DataFrame, pick: Pick | None, lens: Lens, classes: Sequence[str], turn: Callable[[Lens], None]
-) -> None:
+def _classes(table: pd.DataFrame, pick: Pick | None, lens: Lens, classes: Sequence[str], turn: Turn) -> None:
     """The true class and what it is read as, each with how many images that leaves: `4 (12)`."""
     for place, (name, column, anything) in zip(
         st.columns(2, gap="small"),
@@ -137,7 +143,7 @@ def _classes(
 
         def changed(key: str = key, name: str = name) -> None:
             k = st.session_state[key]
-            turn(replace(lens, **{name: None if k == ANY else k}))
+            turn(lambda now: replace(now, **{name: None if k == ANY else k}))
 
         label = "true class" if name == "true" else "class it says"
         place.selectbox(label, options, format_func=words, key=key, on_change=changed, label_visibility="collapsed")
@@ -155,9 +161,7 @@ def _measure(table: pd.DataFrame) -> str:
     )
 
 
-def _brush(
-    table: pd.DataFrame, pick: Pick | None, lens: Lens, measure: str, turn: Callable[[Lens], None]
-) -> None:  # fmt: skip
+def _brush(table: pd.DataFrame, pick: Pick | None, lens: Lens, measure: str, turn: Turn) -> None:
     """A histogram of what the other filters leave, and the two ends of what is kept of it."""
     values = measured(through(table, lens, pick, but=measure), measure)
     ends = edges(measured(table, measure), measure)
@@ -180,7 +184,8 @@ def _brush(
 
     def changed() -> None:
         start, stop = st.session_state[key]
-        turn(lens.kept(Pick(measure, None if start == ends[0] else start, None if stop == ends[-1] else stop)))
+        kept = Pick(measure, None if start == ends[0] else start, None if stop == ends[-1] else stop)
+        turn(lambda now: now.kept(kept))
 
     st.select_slider(
         f"range of {WORDS[measure]}", options, first, format_func=end, key=key, on_change=changed,
@@ -201,24 +206,27 @@ def _steady(name: str, shown: tuple[float, float]) -> tuple[str, tuple[float, fl
     return key, known[1]
 
 
-def _count(rows: pd.DataFrame, table: pd.DataFrame, lens: Lens, turn: Callable[[Lens], None]) -> None:
+def _count(rows: pd.DataFrame, table: pd.DataFrame, lens: Lens, turn: Turn) -> None:
     """How many images are left, by which ranges, and the way back."""
     said = "; ".join(pick.words() for pick in lens.ranges)
     with st.container(key="left", horizontal=True, vertical_alignment="center", gap="small"):
         words = f"**{len(rows):,}** of {len(table):,} images" + (f": {plain(said)}" if said else "")
         st.markdown(words)
         if replace(lens, by="index", falling=False) != Lens(show=lens.show):
-            cleared = Lens(show=lens.show, by=lens.by, falling=lens.falling)
-            st.button("clear", type="tertiary", on_click=turn, args=(cleared,))
+            st.button("clear", type="tertiary", on_click=turn, args=(_cleared,))
 
 
-def _order(lens: Lens, turn: Callable[[Lens], None]) -> None:
+def _cleared(lens: Lens) -> Lens:
+    return Lens(show=lens.show, by=lens.by, falling=lens.falling)
+
+
+def _order(lens: Lens, turn: Turn) -> None:
     """The column it is sorted by, and which way."""
     keys = "trajectory.by", "trajectory.falling"
     st.session_state[keys[0]], st.session_state[keys[1]] = lens.by, lens.falling
 
     def changed() -> None:
-        turn(replace(lens, by=st.session_state[keys[0]], falling=st.session_state[keys[1]]))
+        turn(lambda now: replace(now, by=st.session_state[keys[0]], falling=st.session_state[keys[1]]))
 
     by, falling = st.columns([1.7, 1], gap="small", vertical_alignment="center")
     order = list(NAMES)

@@ -1,7 +1,8 @@
 """What a screen shows, in its query string: deep links, Back and the menu all lead to the same place.
 
 Streamlit adds one entry to the browser's history for every write, so only what a person changed is written. The query
-string that a rerun sees can lag behind a write by a moment, so it is not believed right after one.
+string that a rerun sees can lag behind a write by a moment, so a value that was replaced just now is not believed,
+unless the person went Back to it.
 """
 
 from __future__ import annotations
@@ -12,21 +13,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from ui.scrubber import Report, read_report
 from ui.words import plain
 
-SETTLING = 1.0  # seconds after a write in which the query string may still be the old one
+SETTLING = 3.0  # seconds after a write in which a slow browser may still send the query string of before
 _UNREAD = object()
 _FIRST = ("run", "epoch", "image", "step")
 
 
 def entered(screen: str) -> None:
-    """Note that `screen` is shown now; after a change of screens every link is read anew."""
-    if st.session_state.get("link.screen") != screen:
-        st.session_state["link.screen"] = screen
-        for key in [k for k in st.session_state if str(k).startswith(f"link.seen.{screen}.")]:
-            del st.session_state[key]
+    """Note that `screen` is shown now; after a change of screens every link is read anew, and after Back believed."""
+    came = st.session_state.get("link.screen") != screen
+    st.session_state["link.screen"] = screen
+    stale = (f"link.seen.{screen}.",) if came else ()
+    stale += (f"link.replaced.{screen}.",) if came or went_back() else ()
+    for key in [k for k in st.session_state if str(k).startswith(stale)] if stale else ():
+        del st.session_state[key]
+
+
+def went_back() -> bool:
+    """Whether this run answers the browser's Back or Forward."""
+    return bool(getattr(get_script_run_ctx(), "is_history_navigation", False))
 
 
 def remembered(screen: str, state: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -47,7 +56,8 @@ class Link:
 
     def __init__(self, screen: str, name: str) -> None:
         self.name = name
-        self._value, self._seen, self._wrote = (f"link.{part}.{screen}.{name}" for part in ("value", "seen", "wrote"))
+        parts = ("value", "seen", "replaced")
+        self._value, self._seen, self._replaced = (f"link.{part}.{screen}.{name}" for part in parts)
 
     @property
     def value(self) -> str | None:
@@ -62,21 +72,27 @@ class Link:
         there = st.query_params.get(self.name)
         if there == st.session_state.get(self._seen, _UNREAD):
             return False
-        if time.monotonic() - st.session_state.get(self._wrote, 0.0) < SETTLING:
+        if there in (old for old, _ in self._just_replaced()):
             return False
         st.session_state[self._seen] = st.session_state[self._value] = there
         return True
 
     def write(self, value: str | None) -> None:
         """What a person chose; None, the default, leaves the query string."""
-        if value == self.value and value == st.query_params.get(self.name):
+        there = st.query_params.get(self.name)
+        if value == self.value and value == there:
             return
         st.session_state[self._value] = st.session_state[self._seen] = value
-        st.session_state[self._wrote] = time.monotonic()
+        st.session_state[self._replaced] = [*self._just_replaced(), (there, time.monotonic())]
         if value is None:
             st.query_params.pop(self.name, None)
         else:
             st.query_params[self.name] = value
+
+    def _just_replaced(self) -> list[tuple[str | None, float]]:
+        """(value, when it was replaced) of those that the browser may still take for the present one."""
+        known: list[tuple[str | None, float]] = st.session_state.get(self._replaced, [])
+        return [(old, when) for old, when in known if time.monotonic() - when < SETTLING]
 
 
 def choice(screen: str, name: str, label: str, options: dict[str, str], **how: Any) -> str:

@@ -73,10 +73,15 @@ def new_page(window) -> Iterator[Callable]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of this machine that nobody has now, and that no other test process takes before it is used."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port % processes == own:
+            return port
 
 
 class Servers:
@@ -114,7 +119,7 @@ class Servers:
         for server in self._processes.values():
             server.terminate()
         for server in self._processes.values():
-            server.wait(timeout=10)
+            server.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +140,7 @@ def shipped(serve, tmp_path_factory) -> str:
 
 
 def _await(address: str, server: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while time.monotonic() < end:
         if server.poll() is not None:
             raise RuntimeError(f"streamlit ended: {log.read_text(errors='replace')[-2000:]}")

@@ -12,6 +12,7 @@ from playwright.sync_api import expect  # noqa: E402
 
 from dynat_core.store.runs import RunStore  # noqa: E402
 from tests.browser.conftest import ROOT  # noqa: E402
+from tests.browser.pages import PATIENCE, settled  # noqa: E402
 
 pytestmark = pytest.mark.browser
 DEMOS = ("demo-digits-dynamic", "demo-digits-standard")
@@ -36,13 +37,13 @@ def test_a_wicked_name_is_only_a_name(chromium, serve, folder, path):
     address = serve("app.py", DYNAT_STORE=str(folder), DYNAT_WORKER_IDLE="2")
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     page, far, dialogs = context.new_page(), [], []
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE)
     page.on("request", lambda request: far.append(request.url) if "far.away" in request.url else None)
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     try:
         page.goto(f"{address}/{path}")
-        expect(page.locator(".dynat-question")).to_be_visible(timeout=60_000)
-        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        expect(page.locator(".dynat-question")).to_be_visible()
+        settled(page)
         page.wait_for_timeout(500)
         assert not far and not dialogs
         for selector in ('[href^="javascript"]', '[href*="far.away"]', '[src*="far.away"]', "svg a"):

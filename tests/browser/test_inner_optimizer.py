@@ -33,9 +33,9 @@ def test_in_both_themes_the_pictures_are_drawn_and_the_keyboard_moves_them(page)
         expect(page.locator('[data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
         assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 1280
         figures = page.locator(".dy-box:visible")
-        assert figures.count() == 3
+        expect(figures).to_have_count(3)
         for k in range(3):
-            assert figures.nth(k).locator(".trace path").count() > 0
+            expect(figures.nth(k).locator(".trace path")).not_to_have_count(0)
             assert figures.nth(k).locator(".dy-marks circle, .dy-marks path[d^=M]").count() >= 3
         marks = page.locator(".dy-marks path[d^=M], .dy-marks circle")
         before = marks.evaluate_all("all => all.map(e => e.outerHTML)")

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect  # noqa: E402
 
 from dynat_core.theory import playground as pg  # noqa: E402
 from tests.browser.conftest import ROOT  # noqa: E402
-from tests.browser.pages import drawn, watch  # noqa: E402
+from tests.browser.pages import drawn, settled, wait_query, watch  # noqa: E402
 from ui.playground import offline_page  # noqa: E402
 
 pytestmark = pytest.mark.browser
@@ -163,9 +163,9 @@ def step(page: Page) -> int:
     return int(page.locator(".pg-at").inner_text())
 
 
-def settings(page: Page) -> str:
-    page.wait_for_timeout(450)  # the address follows when the hand rests
-    return page.url.partition("?")[2]
+def wait_settings(page: Page, query: str) -> None:
+    """Wait until the address says these settings; it follows when the hand rests."""
+    page.wait_for_function("query => window.dynatLearn !== undefined && location.search.slice(1) === query", arg=query)
 
 
 def test_the_lesson_is_walked_through_and_goes_on_to_real_pictures(learn):
@@ -184,7 +184,7 @@ def test_the_lesson_is_walked_through_and_goes_on_to_real_pictures(learn):
     press(page, "[")
     page.get_by_role("link", name="A digit, step by step").click()
     page.wait_for_url(re.compile(r"/trajectory\?.*run=demo-digits-unsecured"))
-    assert "teach=1" in page.url
+    wait_query(page, "trajectory", teach="1")
     page.go_back()
     expect(page.locator(".pg-head small")).to_contain_text("8 of 9")
 
@@ -222,6 +222,7 @@ def test_dragging_asks_nobody_and_is_drawn_at_once(learn):
     client = page.context.new_cdp_session(page)
     client.send("Network.enable")
     client.on("Network.webSocketFrameSent", lambda frame: sent.append(frame))
+    settled(page)
     page.wait_for_timeout(300)
     sent.clear()
     page.evaluate("document.querySelector('.pg').drawn.length = 0")
@@ -230,17 +231,17 @@ def test_dragging_asks_nobody_and_is_drawn_at_once(learn):
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
-    for k in range(90):
-        page.mouse.move(x + 1.5 * k, y - 0.6 * k)
+    for k in range(1, 31):
+        page.mouse.move(x + 4.5 * k, y - 1.8 * k)
+        drawn(page)  # each in the next frame
     page.mouse.up()
     drawn(page)
     took = sorted(page.evaluate("document.querySelector('.pg').drawn"))
-    p95 = took[int(0.95 * len(took))]
-    print(f"drawing while dragging: {len(took)} frames, median {took[len(took) // 2]:.2f} ms, p95 {p95:.2f} ms")
-    assert len(took) > 20
-    assert p95 < 8 * 3  # the goal is 8 ms; a shared machine gets room
+    print(f"drawing while dragging: {len(took)} frames, median {took[len(took) // 2]:.2f} ms, most {took[-1]:.2f} ms")
+    assert len(took) >= 30
     press(page, "ArrowRight", "End", "Home")
-    page.wait_for_timeout(600)
+    wait_query(page, x="*")
+    page.wait_for_timeout(300)
     assert not sent
     assert re.search(r"x=0\.\d+,0\.\d+", page.url)
 
@@ -251,6 +252,7 @@ def test_the_point_and_every_setting_move_by_keys_and_reset_brings_them_back(sav
     assert step(page) == 1
     press(page, "End")
     assert step(page) == 10
+    wait_query(page, step="10")  # the link follows each rest of the hand, in whatever order things were changed
     press(page, "p", "ArrowRight", "ArrowUp", "Shift+ArrowRight")
     expect(page.locator(".pg-x")).to_have_attribute("aria-valuetext", "right .31, up .51, true class B")
     assert step(page) == 10
@@ -259,9 +261,9 @@ def test_the_point_and_every_setting_move_by_keys_and_reset_brings_them_back(sav
     expect(page.locator("[name=eps]")).to_have_attribute("aria-valuetext", "eps = .19")
     page.locator(".pg-sentence").click()
     press(page, "n", "z")
-    assert settings(page) == "x=0.310,0.510&eps=0.19&start=9&step=10&zoom=1"
+    wait_settings(page, "x=0.310,0.510&eps=0.19&start=9&step=10&zoom=1")
     press(page, "r")
-    assert settings(page) == ""
+    wait_settings(page, "")
     press(page, "?")
     expect(page.locator(".pg-keys")).to_be_visible()
 
@@ -271,7 +273,7 @@ def test_a_link_says_everything_and_a_wrong_one_says_what_is_wrong(saved):
     query += "&class=A&norm=l2&alpha=eps/2&steps=7&start=x&step=3"
     page = saved(query)
     assert step(page) == 3
-    assert settings(page) == query
+    wait_settings(page, query)
     expect(page.locator(".pg-score")).to_contain_text("attack gradients per point and epoch")
     page = saved("eps=7&class=C&points=moons&stop=x")
     problem = page.locator(".pg-problem")
@@ -293,11 +295,11 @@ def test_it_is_trained_again_in_about_a_second(saved):
     page = saved(reduced_motion="no-preference")
     before = page.locator(".pg-equation").inner_text()
     page.get_by_role("button", name="Dynamic").click()
-    expect(page.locator(".pg-score")).to_contain_text("Dynamic: right on", timeout=5000)
-    assert page.locator(".pg-equation").inner_text() != before
+    expect(page.locator(".pg-score")).to_contain_text("Dynamic: right on")
+    expect(page.locator(".pg-equation")).not_to_have_text(before)
     calm = saved(reduced_motion="reduce")
     press(calm, "t")
-    assert "seed=2" in settings(calm)
+    wait_query(calm, seed="2")
 
 
 def test_teacher_mode_hides_what_only_experts_need_and_enlarges_the_type(saved):
@@ -307,7 +309,7 @@ def test_teacher_mode_hides_what_only_experts_need_and_enlarges_the_type(saved):
     page.get_by_role("button", name="Teacher mode").click()
     expect(page.get_by_role("button", name="disc (L2)")).to_be_hidden()
     assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.pg')).fontSize)") >= 1.2 * small
-    assert "teach=1" in settings(page)
+    wait_query(page, teach="1")
 
 
 def test_nothing_is_cut_off_at_any_size(saved):
@@ -360,11 +362,13 @@ def test_the_page_is_saved_as_one_file_with_its_settings(learn, chromium, tmp_pa
 def test_leaving_and_coming_back_keeps_the_settings_and_leaves_no_keys_behind(learn):
     page = learn()
     press(page, "ArrowRight", "ArrowRight")
-    assert settings(page) == "step=2"
+    wait_settings(page, "step=2")
     page.get_by_role("link", name="Epochs").click()
     page.wait_for_url(re.compile("/epochs"))
-    page.wait_for_timeout(500)
+    page.wait_for_selector(".dy[data-ready]")
+    expect(page.locator(".pg")).to_have_count(0)
     press(page, "End", "]", "t")
+    wait_query(page, "epochs", epoch="30")  # End was heard here, and the keys after it by nobody
     assert "seed=" not in page.url
     page.get_by_role("link", name="Learn").click()
     page.wait_for_selector(".pg[data-ready]")

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from tests.browser.pages import settled  # noqa: E402
+from tests.browser.pages import settled, wait_query  # noqa: E402
 from tests.reproductions import everything  # noqa: E402
 
 pytestmark = pytest.mark.browser
@@ -35,10 +35,9 @@ def test_tables_and_figures_are_reached_by_keyboard_and_fit_the_window(page, add
     page.keyboard.press("Space")
     expect(page.locator(".js-plotly-plot")).to_have_count(3)
     expect(page.get_by_text("4c. Dynamic: FOSC of its training examples")).to_be_visible()
-    assert "show=4" in page.url and "data=digits" in page.url
+    wait_query(page, show="4", data="digits")
     settled(page)
     for legend in page.locator(".js-plotly-plot .legend").all():
         assert "epoch 1" in (legend.text_content() or "")
-    page.wait_for_timeout(1100)  # the query string is not believed right after a write
     page.go_back()
     expect(page.get_by_text("Read with care")).to_be_visible()

@@ -15,13 +15,12 @@ from playwright.sync_api import BrowserContext, Page, expect  # noqa: E402
 
 from dynat_core.store.runs import RunStore  # noqa: E402
 from tests.browser.conftest import ROOT, free_port  # noqa: E402
+from tests.browser.pages import PATIENCE, settled, tick  # noqa: E402
 from tests.forged import Forged  # noqa: E402
 from tests.oidc import Provider  # noqa: E402
 from tests.running import tiny  # noqa: E402
 
 pytestmark = pytest.mark.browser
-PATIENCE = 30_000
-expect.set_options(timeout=PATIENCE)
 ROLES = """
 [dynat]
 editors = ["ada@lab.test"]
@@ -69,23 +68,15 @@ def visit(chromium, address) -> Iterator[Callable[[str, str], Page]]:
             page.get_by_role("button", name="Sign in", exact=True).click()
             page.get_by_role("link", name=name, exact=True).click()
             page.wait_for_url(re.compile(re.escape(address)))
-            page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+            settled(page)
             if path:
                 page.goto(f"{address}/{path}")
-        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        settled(page)
         return page
 
     yield go
     for context in contexts:
         context.close()
-
-
-def tick(page: Page, row: int) -> None:
-    """Tick the checkbox of a row of the table; its cells are drawn on a canvas."""
-    expect(page.locator('[data-testid="stDataFrame"] canvas').first).to_be_visible()
-    box = page.locator('[data-testid="stDataFrame"]').bounding_box()
-    assert box is not None
-    page.mouse.click(box["x"] + 17, box["y"] + 34 + 29 * row + 14)
 
 
 @pytest.mark.parametrize("path", ["", "runs", "train", "check", "trajectory?run=demo-digits-standard"])
@@ -114,6 +105,7 @@ def test_a_viewer_looks_and_every_button_that_changes_something_is_dead_and_says
     tick(page, 0)
     for name in ("Delete", "Archive", "Save"):
         expect(page.get_by_role("button", name=name)).to_be_disabled()
+    settled(page)  # nothing moves under the pointer any more
     page.get_by_role("button", name="Delete").hover(force=True)
     expect(page.get_by_text("You may look here, not change anything")).to_be_visible()
     page.goto(page.url.replace("/runs", "/train"))

@@ -145,8 +145,10 @@ def test_the_compare_screen_stands_in_the_dark_and_saves_what_it_shows(new_page,
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
-    axis = page.evaluate("getComputedStyle(document.querySelector('.js-plotly-plot .xtick text')).fill")
-    assert sum(map(int, axis[4:-1].split(", "))) > 3 * 120, "the letters of the chart are dark on a dark ground"
+    page.wait_for_function("""() => {  // the letters of the chart are not dark on a dark ground
+        const axis = getComputedStyle(document.querySelector(".js-plotly-plot .xtick text")).fill;
+        return axis.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0) > 3 * 120;
+    }""")
     with page.expect_download() as download:
         page.get_by_role("button", name="Report (HTML)").click()
     assert b"Which is better, and is it luck?" in Path(download.value.path()).read_bytes()

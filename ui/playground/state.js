@@ -49,13 +49,14 @@ function readAddress(query, begin) {
   return {now, problems};
 }
 
-// The query string that leads back here: only what differs from the stop's own beginning.
+// The query string that leads back here: only what differs from the stop's own beginning, and always in the same order.
 function writeAddress(query, now, begin) {
   const asked = new URLSearchParams(query), usual = begin(now.lesson);
   asked.delete("run");                                           // left over from another screen
   for (const [name, [setting, , write]] of Object.entries(ADDRESS)) {
     const value = write(now[setting]);
-    if (value === write(setting === "lesson" ? DEFAULTS.lesson : usual[setting])) asked.delete(name); else asked.set(name, value);
+    asked.delete(name);
+    if (value !== write(setting === "lesson" ? DEFAULTS.lesson : usual[setting])) asked.set(name, value);
   }
   return asked.toString().replaceAll("%2C", ",").replaceAll("%2F", "/");
 }

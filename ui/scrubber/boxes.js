@@ -44,7 +44,7 @@ function layOut(S, slots, plan) {
   }
   S.resized = new ResizeObserver(entries => entries.forEach(({target, contentRect}) => {
     const box = S.boxes.get(target.dataset.slot);
-    if (box?.gd?.layout && contentRect.width > 0 && S.built === S.scene) S.Plotly.Plots.resize(box.gd).then(() => { measureBox(box); drawMarks(S, box); }).catch(() => {});
+    if (box?.gd?.layout && contentRect.width > 0 && S.built === S.scene) box.fitted = S.Plotly.Plots.resize(box.gd).then(() => { measureBox(box); drawMarks(S, box); }).catch(() => {});
   }));
   for (const slot of slots) {
     const first = S.scene.views.find(v => v.slot === slot), figure = element("figure", "dy-box", "", blocks[first.block] ?? blocks[Object.keys(blocks)[0]]);
@@ -61,9 +61,14 @@ function layOut(S, slots, plan) {
 
 function clearBoxes(S) {
   S.resized?.disconnect();
-  for (const box of S.boxes.values()) if (box.gd) S.Plotly.purge(box.gd);
+  for (const box of S.boxes.values()) purge(S, box);
   S.boxes.clear();
   S.$(".dy-grid").textContent = "";
+}
+
+// Plotly draws in several goes and trips over a chart that is taken from it in between, so it may end first.
+function purge(S, {gd, redrawn, fitted}) {
+  if (gd) Promise.allSettled([redrawn, fitted]).then(() => S.Plotly.purge(gd));
 }
 
 function show(S, box, view) {
@@ -79,7 +84,7 @@ function show(S, box, view) {
   });
   const kind = ["fig", "picture", "threshold", "text"].find(name => name in view);
   if (box.kind !== kind) {
-    if (box.gd) S.Plotly.purge(box.gd);
+    purge(S, box);
     box.body.textContent = ""; box.signature = box.gd = box.drawn = null; box.kind = kind;
     if (kind === "fig") {
       box.gd = element("div", "dy-plot", "", box.body);
@@ -108,7 +113,7 @@ function showFigure(S, box, view) {
       font: {color: painted("@ink", S.scene.colors, S.dark), size: 12, family: S.font}};
     const first = !box.gd.layout;
     box.config ??= {displaylogo: false, modeBarButtons: [[saveButton(S, box)]], doubleClick: "reset"};   // another object would reset the zoom
-    S.Plotly.react(box.gd, data, layout, box.config);
+    box.redrawn = S.Plotly.react(box.gd, data, layout, box.config);
     if (first) box.gd.on("plotly_relayout", () => drawMarks(S, box));
   }
   box.drawn = buildMarks(box.layer, view);
