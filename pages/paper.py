@@ -56,7 +56,7 @@ READINGS = {  # what the paper reads off its figures; from its slides
 
 def main() -> None:
     """Ask, load, draw."""
-    asked = st.columns([6, 4, 3], gap="medium", vertical_alignment="bottom")
+    asked = st.columns([7, 3.4, 3.2], gap="medium", vertical_alignment="bottom")
     with asked[0]:
         shown = choice(SCREEN, "show", "Show", SHOWN)
     with asked[1]:
