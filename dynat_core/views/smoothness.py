@@ -187,7 +187,8 @@ def apart(levels: Sequence[float], curves: Sequence[float], span: Sequence[float
             and all(abs(foot - other) > tall - 1e-9 for other in taken)
         ]
         feet[k] = min(free or places, key=lambda foot: abs(foot - levels[k]))
-    return [feet[k] for k in range(len(levels))]
+    placed = sorted(feet.values())  # words of two lines that stand on each other: in the order of the lines
+    return [placed[sorted(levels).index(level)] for level in levels]
 
 
 def _colors() -> dict[str, tuple[str, str]]:
