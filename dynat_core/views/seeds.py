@@ -36,8 +36,8 @@ def paired(seeds: Seeds, training: str, against: str, n: int) -> View:
     title = f"difference from {against}, percentage points<br>dots: seeds, bar: 95 % interval of the mean"
     across = axis(title, (min(*ends, 0) - room, max(*ends, 0) + room), fixedrange=True, nticks=9)
     upward = axis("", (-2.6, 0.75), fixedrange=True, showgrid=False, showticklabels=False)
-    frame = layout(across, upward, left=12) | {"annotations": words}
-    frame["margin"] |= {"b": 58}  # two lines of words
+    room_below = {"l": 12, "r": 12, "t": 8, "b": 58}  # two lines of words
+    frame = layout(across, upward, margin=room_below) | {"annotations": words}
     zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": "@ink", "width": 1.2}}
     frame["shapes"] = [
         zero | {"y0": -row - 0.34, "y1": -row + 0.38} for row in range(len(MEASURES))
