@@ -102,7 +102,7 @@ def everything(others: list[Run]) -> None:
         return
     st.html('<h4 class="dynat-head">Other runs</h4>')
     for run in others[:LISTED]:
-        with st.container(key=f"line-{run.id}", horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(key=f"line-{run.id}", horizontal=True, vertical_alignment="center", gap="small", wrap=False):
             st.html(f'<span class="dynat-line">{run_line(run)}</span>', width="stretch")
             if run.state != "broken":
                 if st.button("Open", key=f"open-{run.id}"):

@@ -84,6 +84,7 @@ def numbers(runs: Sequence[Run], networks: Sequence[Compared]) -> None:
         ("run", "epoch", "clean", "robust", "robust, difference", "only this / only first", "McNemar p",
          "clean, difference", "gradients an image", "training", "verdict"),
         rows,
+        markup=True,
     )  # fmt: skip
     words = f"Differences are to {networks[0].title}. {told.compared_words(networks)}"
     st.html(f'<p class="dynat-facts">{escape(words)}</p>')
@@ -96,7 +97,7 @@ def seeds(networks: Sequence[Compared]) -> None:
         st.html(f'<p class="dynat-said">{escape(ONE_SEED)}</p>')
         return
     head("Over training seeds")
-    rows = [(escape(g.title), ", ".join(map(str, g.seeds)), g.words(g.clean), g.words(g.robust)) for g in found]
+    rows = [(g.title, ", ".join(map(str, g.seeds)), g.words(g.clean), g.words(g.robust)) for g in found]
     table(("settings", "training seeds", "clean", "robust"), rows)
 
 
@@ -113,11 +114,11 @@ def rungs(networks: Sequence[Compared]) -> None:
         head(f"Attack by attack: {network.title} against {networks[0].title}")
         rows = [
             (
-                escape(name),
+                name,
                 share(f.a, f.n),
                 share(f.b, f.n),
                 compare.points(f),
-                escape(compare.p_words(f.p)),
+                compare.p_words(f.p),
                 f"{f.n:,}",
             )
             for name, f in paired_rungs(networks[0], network).items()
@@ -164,7 +165,7 @@ def settings(runs: Sequence[Run], names: Sequence[str]) -> None:
     if not found or len(runs) < 2:
         return
     head("What differs in the settings?")
-    rows = [(escape(row.key), *(escape(value_words(value)) for value in row.values)) for row in found]
+    rows = [(row.key, *(value_words(value) for value in row.values)) for row in found]
     table(("setting", *names), rows)
 
 

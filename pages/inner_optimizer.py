@@ -16,7 +16,7 @@ from dynat_core.theory import seeds
 from dynat_core.views import inner_optimizer as picture
 from dynat_core.views import seeds as paired
 from dynat_core.views.facts import seconds_words, share
-from ui.cards import swatches
+from ui.cards import swatch
 from ui.frame import page, screen_of
 from ui.link import Cursor, carry, choice
 from ui.scrubber import scrubber
@@ -152,8 +152,7 @@ def trainings() -> None:
     """PGD AT, TRADES and L2L: the runs of this store, measured; and what is published, marked as such."""
     head("PGD AT, TRADES and L2L: runs measured here")
     known = [run for run in runs() if _is_one(run)][:SHOWN_RUNS]
-    lines = swatches(known)
-    rows = [_measured(run, line) for run, line in zip(known, lines, strict=True)]
+    rows = [_measured(run) for run in known]
     if rows:
         heads = ("run", "eps", "clean", "robust", "under", "ladder, worst case", "gradients an image", "training",
                  "verdict")  # fmt: skip
@@ -181,13 +180,13 @@ def _is_one(run: Run) -> bool:
     return run.kind == "training" and run.config.strategy.name in TRAININGS and outcome(run) is not None
 
 
-def _measured(run: Run, line: str) -> tuple[str, ...]:
+def _measured(run: Run) -> tuple[str, ...]:
     found = outcome(run)
     assert found is not None
     ladder = latest(run, "ladder", found["epoch"])
     worst = ((ladder.result() or {}).get("worst") if ladder else None) or None
     return (
-        f"{line}{escape(run.title)}, epoch {found['epoch']}",
+        f"{swatch(run.config.strategy.name)}{escape(run.title)}, epoch {found['epoch']}",
         escape(describe_eps(run.config.threat.eps)),
         share(found["clean"] * found["n"], found["n"]),
         share(found["robust"] * found["n"], found["n"]),

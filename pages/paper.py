@@ -56,11 +56,12 @@ READINGS = {  # what the paper reads off its figures; from its slides
 
 def main() -> None:
     """Ask, load, draw."""
-    asked = st.columns([6, 4, 3], gap="medium", vertical_alignment="bottom")
+    asked = st.columns([7, 3.4, 3.2], gap="medium", vertical_alignment="bottom")
     with asked[0]:
-        shown = choice(SCREEN, "show", "Show", SHOWN)
+        shown = choice(SCREEN, "show", "Show", SHOWN, "part")
     with asked[1]:
-        data = choice(SCREEN, "data", "Data", {name: told.DATA_WORDS[name] for name in ("mnist", "cifar10", "digits")})
+        data = choice(SCREEN, "data", "Data", {name: told.DATA_WORDS[name] for name in ("mnist", "cifar10", "digits")},
+                      "data set")  # fmt: skip
     form = "paper"
     if shown in "1234":
         with asked[2]:

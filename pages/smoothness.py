@@ -58,7 +58,7 @@ SOURCE = (
 
 def main() -> None:
     """Ask, compute, draw."""
-    chosen = choice(SCREEN, "of", "Model", {"logistic": "logistic, closed form", **shipped_networks()})
+    chosen = choice(SCREEN, "of", "Model", {"logistic": "logistic, closed form", **shipped_networks()}, "model")
     if chosen == "logistic" or not network(chosen):
         logistic()
         explained(FORMULA, WHERE, SHOWS, NOT, CAUTIONS, SOURCE)
@@ -110,7 +110,7 @@ def network(id: str) -> bool:
     """Draw a run's network along a line; False, with one sentence, where that cannot be computed."""
     asked = st.columns([5, 5], gap="medium", vertical_alignment="bottom")
     with asked[0]:
-        way = choice(SCREEN, "way", "Line through the weights", WAYS)
+        way = choice(SCREEN, "way", "Line through the weights", WAYS, "line")
     with asked[1]:
         reach = setting(
             SCREEN, "reach", "half the line, share of the weights' norm", REACHES, 0.01, "Short: near places"

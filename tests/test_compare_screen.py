@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from dynat_core.presets import preset
 from dynat_core.recorded import tables
+from dynat_core.store.bookkeeping import rename
 from dynat_core.store.runs import Run, RunStore
 from tests.ladders import make_ladders
 from ui import store
@@ -73,6 +74,14 @@ def test_the_shipped_pair_is_compared_and_the_numbers_are_those_of_another_count
                  "One training seed each", "strategy.c_max", "Wilson", "gradients an image"):  # fmt: skip
         assert part in words, part
     assert "optimizer.lr" not in words
+
+
+def test_tables_show_names_and_line_samples_and_no_markup(folder):
+    rename(RunStore(folder).open(PAIR[1]), "<i>R&D</i>")
+    html = "".join(str(box.body) for box in show().get("html"))
+    assert html.count('<td><i class="dynat-swatch"') == 2 and "<td><b>no problem found" in html
+    assert "<i>R" not in html and "&lt;i&gt;R&amp;D&lt;/i&gt;" in html
+    assert "&amp;lt;" not in html and "&amp;amp;" not in html and "&lt;i class" not in html
 
 
 def test_the_order_of_the_link_says_which_run_the_others_are_compared_with(folder):

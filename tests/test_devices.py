@@ -265,14 +265,14 @@ def test_the_train_screen_says_what_waits_and_when_a_new_run_would_start(tmp_pat
     monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
     idle = [Device("cuda:0", None)]
     kept.look_again()
-    assert queue_words(idle, "me") == "none wait; a new run would start at once"
+    assert queue_words(idle, "me") == "No jobs wait; a new run would start at once"
     for number in range(3):
         waiting(store, f"sweep-{number}", 100 - number, "sweep")
     with Job(store.folder / "sweep-0").claim():
         Job(store.folder / "sweep-0").write_status({"epoch": 1, "epochs": 2, "batch": 1, "batches": 3, "eta_s": 70})
         kept.look_again()
         assert queue_words([Device("cuda:0", "sweep-0")], "me") == (
-            "2 wait; 1 before a new run, which would start in about 1:10"
+            "2 jobs wait; 1 before a new run, which would start in about 1:10"
         )
         said = lines([Device("cuda:0", "sweep-0"), Device("cuda:1", None), Device("cpu", "sweep-0/check-1")])
     assert said[0].startswith("GPU 0 trains ") and said[0].endswith(": epoch 1 of 2, ETA 1:10")

@@ -148,7 +148,7 @@ def test_a_deep_link_chooses_the_model_and_the_step():
     ({"model": "<b>x"},
      "There is no model called '<b>x'; there is standard, dynamic, unsecured, mnist-standard, mnist-dynamic."),
     ({"k": "31"}, "There is no k 31; the last one is 30."),
-    ({"k": "x"}, "'x' is no k; it must be a whole number."),
+    ({"k": "x"}, "'x' is no k; it must be a whole number, 0 or more."),
 ])  # fmt: skip
 def test_what_the_query_string_cannot_mean_is_one_sentence(alone, query, sentence):
     app = show(**query)

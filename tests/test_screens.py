@@ -192,7 +192,7 @@ def test_a_deep_link_opens_image_step_and_models(folder):
         ("epochs", {"run": "../../etc"}, "There is no run called ../../etc"),
         ("epochs", {"run": "<script>alert(1)</script>"}, "There is no run called <script>"),
         ("epochs", {"epoch": "999"}, "There is no epoch 999; the last one is 6."),
-        ("epochs", {"epoch": "-1"}, "'-1' is no epoch; it must be a whole number."),
+        ("epochs", {"epoch": "-1"}, "'-1' is no epoch; it must be a whole number, 0 or more."),
         ("epochs", {"epoch": "9" * 400}, "is no epoch"),
         ("epochs", {"split": "valid"}, "There is no split called 'valid'; there is train, test."),
         ("trajectory", {"run": "nobody"}, "There is no run called nobody"),

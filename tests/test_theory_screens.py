@@ -124,7 +124,7 @@ def test_a_changed_setting_goes_into_the_query_string_and_the_default_leaves_it(
         ("smoothness", {"eps": "<b>"}, "There is no eps of '<b>'"),
         ("smoothness", {"probe": "round"}, "There is no probe called 'round'; there is across, zero."),
         ("sde", {"eta": "9" * 300}, "There is no eta of '999"),
-        ("sde", {"step": "x"}, "'x' is no step; it must be a whole number."),
+        ("sde", {"step": "x"}, "'x' is no step; it must be a whole number, 0 or more."),
     ],
 )  # fmt: skip
 def test_what_the_query_string_cannot_mean_is_one_sentence_and_the_screen_stands(screen, query, sentence):

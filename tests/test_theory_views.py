@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -134,6 +135,22 @@ def test_the_theorem_s_curves_are_the_bounds_and_the_measurements():
     measured = arrays[f"steps-{theorem.PUSHED}"][..., 1]
     assert (measured <= arrays[f"steps-{theorem.OWN}"][..., 1] + 0.05).all()
     assert "FOSC" in scene.view("delta").fig["layout"]["xaxis"]["title"]["text"]
+
+
+@pytest.mark.parametrize("which", ["across", "zero"])
+def test_the_words_at_the_levels_of_the_quotients_hide_neither_each_other_nor_a_line(which):
+    for eps, gamma in itertools.product((0, 0.1, 0.25, 0.5, 0.75, 1), (0.3, 1, 3, 10)):
+        found = probe(which, eps, gamma, 0.2)
+        layout = smoothness.smoothness(found).view("quotients").fig["layout"]
+        low, high = layout["yaxis"]["range"]
+        feet = [words["y"] for words in layout["annotations"]]
+        tall = 15 / 250 * (high - low)  # 15 of the 250 pixels
+        levels = laid([v for v in (found.gamma, found.ceiling) if v is not None]).tolist()
+        starts = [next(v for v in laid(change) if np.isfinite(v)) for change in found.changes]
+        for foot in feet:
+            assert low <= foot and foot + tall <= high, (eps, gamma)
+            assert not any(foot + 1e-6 < v < foot + tall for v in (*levels, *starts)), (eps, gamma)
+        assert len(feet) == 1 or abs(feet[0] - feet[1]) >= tall, (eps, gamma)
 
 
 def test_a_paper_bound_that_is_not_stated_at_this_T_is_said_to_be_so():

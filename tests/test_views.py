@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -259,6 +260,15 @@ def test_epoch_0_is_the_untrained_network_and_sentences_state_thresholds():
     assert "Dynamic's threshold was 0.083 (box FOSC)" in scene.sentences[5]
     assert "Standard spent all 10 gradients on every image." in scene.sentences[5]
     assert "threshold has come down to 0" in scene.sentences[30]
+
+
+def test_the_sentence_of_an_epoch_says_its_learning_rate_where_it_is_known():
+    one = named("standard")[0]
+    records = [{**record, "lr": 0.05 / max(1, record["epoch"] - 12)} for record in one.history.records]
+    told = replace(one, history=replace(one.history, records=records))
+    assert "gradients on every image, at learning rate 0.010." in views.epochs([told]).sentences[17]
+    assert "learning rate" not in views.epochs([told]).sentences[0]  # before training nothing is learnt
+    assert "learning rate" not in "".join(views.epochs([one]).sentences)
 
 
 def test_test_images_say_why_nothing_stops():

@@ -41,7 +41,8 @@ def results_table(runs: list[Run]) -> None:
         names = ("run", "epoch", "clean", "robust", "images", "gradients an image", "robust under")
         head = "".join(f"<th>{name}</th>" for name in names)
         st.html(
-            f'<table class="dynat-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+            f'<div class="dynat-wide"><table class="dynat-table"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{''.join(rows)}</tbody></table></div>"
             '<p class="dynat-facts">In brackets: 95 % intervals (Wilson). Best is chosen on held-out training images, '
             "never on test images.</p>"
         )

@@ -64,7 +64,7 @@ def page(title: str, question: str) -> Iterator[None]:
         st.stop()
     entered(screen_of(title))
     with guarded():
-        _menu()
+        _menu(title)
         warn_if_exposed()
         st.html(f'<p class="dynat-question">{question}</p>')
     with guarded():  # of its own: a menu that fails leaves a screen
@@ -120,7 +120,7 @@ def screen_of(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
-def _menu() -> None:
+def _menu(title: str) -> None:
     state = st.session_state.to_dict()
     with st.container(key="menu", horizontal=True, vertical_alignment="center", gap="small"):
         st.html('<span class="dynat-brand">Dynat</span>', width="content")
@@ -129,7 +129,7 @@ def _menu() -> None:
                 _entry(path, label, state)
         more = {path: label for path, label in MORE.items() if exists(path)}
         if more and not teaching():
-            with st.popover("More", type="tertiary"):
+            with st.popover(f"More: {title}" if title in more.values() else "More", type="tertiary"):
                 for path, label in more.items():
                     _entry(path, label, state)
         st.space("stretch")

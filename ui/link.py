@@ -95,14 +95,17 @@ class Link:
         return [(old, when) for old, when in known if time.monotonic() - when < SETTLING]
 
 
-def choice(screen: str, name: str, label: str, options: dict[str, str], **how: Any) -> str:
-    """A segmented control whose value (a key of `options`, the first is the default) is in the query string."""
+def choice(screen: str, name: str, label: str, options: dict[str, str], what: str = "", **how: Any) -> str:
+    """A segmented control whose value (a key of `options`, the first is the default) is in the query string.
+
+    what: the word for it where one is missing; default its name there.
+    """
     link, key = Link(screen, name), f"{screen}.{name}"
     default = next(iter(options))
     if link.arrived() or key not in st.session_state:
         st.session_state[key] = link.value if link.value in options else default
         if link.value is not None and link.value not in options:
-            st.error(plain(f"There is no {name} called {link.value[:40]!r}; there is {', '.join(options)}."))
+            st.error(plain(f"There is no {what or name} called {link.value[:40]!r}; there is {', '.join(options)}."))
 
     def changed() -> None:
         link.write(None if st.session_state[key] == default else st.session_state[key])
@@ -178,7 +181,7 @@ class Cursor:
                 self._place.goto = None
                 problem = f"There is no {self._link.name} {int(text)}; the last one is {last}."
         elif text is not None:
-            problem = f"{text[:40]!r} is no {self._link.name}; it must be a whole number."
+            problem = f"{text[:40]!r} is no {self._link.name}; it must be a whole number, 0 or more."
         self._place.jump += 1
         return problem
 

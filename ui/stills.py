@@ -13,6 +13,7 @@ from dynat_core.views.still import painted
 
 _ZOOMING = {"modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 _STILL = {"modeBarButtons": [["toImage"]]}
+_FONT = '"Source Sans", sans-serif'  # the page's own
 
 
 def head(words: str) -> None:
@@ -38,6 +39,7 @@ def picture(view: View, key: str, zooms: bool = False) -> None:
     dark = getattr(st.context.theme, "type", "light") == "dark"
     figure = painted(literal(dict(view.fig or {})), view.colors, dark)
     figure["layout"] |= {"height": view.height, "autosize": True}
+    figure["layout"]["font"] = figure["layout"].get("font", {}) | {"family": _FONT}
     save = {"filename": view.id, "format": "svg"} if zooms else {"filename": view.id, "format": "png", "scale": 3}
     config = {"displaylogo": False, "toImageButtonOptions": save, **(_ZOOMING if zooms else _STILL)}
     st.plotly_chart(figure, theme=None, key=key, config=config)

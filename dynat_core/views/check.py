@@ -104,10 +104,10 @@ def endings(samples: pd.DataFrame) -> View:
             "font": {"size": 11, "color": "@muted"}}  # fmt: skip
     ticks = [LEAST, 0.01, 0.1, 1.0]
     layout = figures.layout(
-        figures.axis("margin left (0 = fooled)", (0, widest)),
+        figures.axis("margin left (logits, 0 = fooled)", (0, widest)),
         figures.axis(
-            "relative FOSC left", (math.log10(LEAST) - 0.1, 0.4), type="log", tickmode="array", tickvals=ticks,
-            ticktext=[f"≤ {LEAST:g}", *(f"{t:g}" for t in ticks[1:])],
+            "relative FOSC left (no unit)", (math.log10(LEAST) - 0.1, 0.4), type="log", tickmode="array",
+            tickvals=ticks, ticktext=[f"≤ {LEAST:g}", *(f"{t:g}" for t in ticks[1:])],
         ),
         left=62, shapes=[line], annotations=[said], hovermode="closest",
     )  # fmt: skip

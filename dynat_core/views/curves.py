@@ -41,9 +41,9 @@ class Drawn:
         return (self.path.fosc if form == "box" else self.path.fosc_paper).astype(np.float64)
 
 
-def step_axis(n: int, **more: Any) -> dict[str, Any]:
-    """The steps 0 .. n-1 of the attack."""
-    every = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (n - 1) / step <= 12)
+def step_axis(n: int, most: int = 12, **more: Any) -> dict[str, Any]:
+    """The steps 0 .. n-1 of the attack; most: how many of them are written out, beside 0."""
+    every = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (n - 1) / step <= most)
     return axis("PGD step", (-0.3, n - 0.7), showgrid=False, tick0=0, dtick=every, **more)
 
 
@@ -131,7 +131,9 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
 def loss(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
     """The loss the attack climbs."""
     top = max(float(np.nanmax(p.path.loss, initial=0.1)) for p in paths) * 1.08
-    return _curve("loss", "How high a loss?", "loss (nats)", paths, n, lambda t: t.loss, (0, top), span, block, height)
+    return _curve(
+        "loss", "How high is the loss?", "loss (nats)", paths, n, lambda t: t.loss, (0, top), span, block, height
+    )
 
 
 def margin(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
@@ -207,7 +209,7 @@ def _curve(
         arrays[f"{name}-{p.k}"] = padded(curve.astype(np.float32), n)
         moves.append({"kind": "dot", "arr": f"{name}-{p.k}", "color": p.color, "series": p.k})
         notes.append(Note(held([number(v) for v in curve], n), p.k))
-    frame = layout(step_axis(n), axis(words, span, nticks=5, fixedrange=True), left=62, hovermode="closest")
+    frame = layout(step_axis(n, most=6), axis(words, span, nticks=5, fixedrange=True), left=62, hovermode="closest")
     return View(
         name,
         title,

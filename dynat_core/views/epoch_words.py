@@ -15,7 +15,7 @@ def sentences(runs: Sequence[EpochRun], histories: Sequence[NamedHistory], split
     """For each epoch a part for all and one for each series."""
     own: dict[int, list[str]] = {}
     for run in runs:
-        lines = _train_words(run) if split == "train" else _test_words(run)
+        lines = _with_rate(run, _train_words(run)) if split == "train" else _test_words(run)
         if run.broken is not None:
             said = (
                 f"{run.series.name}: the loss is not a number (NaN) at epoch {run.broken}; training has diverged there."
@@ -64,6 +64,15 @@ def _train_words(run: EpochRun) -> list[str]:
             cost = f"{verb} all {steps} gradients on every image" if mean == steps else cost
             lines.append(f"{name}'s threshold has come down to 0; it {cost}.")
     return lines
+
+
+def _with_rate(run: EpochRun, lines: list[str]) -> list[str]:
+    """The same with the learning rate of each epoch, where it is known; before the first epoch nothing is learnt."""
+    rates = run.history.column("lr")
+    return [
+        f"{words.removesuffix('.')}, at learning rate {number(rate)}." if e and np.isfinite(rate) else words
+        for e, (words, rate) in enumerate(zip(lines, rates, strict=True))
+    ]
 
 
 def _test_words(run: EpochRun) -> list[str]:

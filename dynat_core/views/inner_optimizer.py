@@ -36,7 +36,7 @@ def inner_optimizer(model: Measured, trained: int, images: str) -> Scene:
     rules = series(model)
     n = len(model["curves"]["pgd"]["loss"][0])
     views = [
-        _climb(model, rules, trained, "loss", "Whose steps climb higher?", f"loss, median of {images}"),
+        _climb(model, rules, trained, "loss", "Whose steps climb higher?", f"loss (nats), median of {images}"),
         _climb(model, rules, trained, "relative_fosc", "Who comes closer to a stationary point?",
                "relative FOSC, exact (box) form"),
         _rule(model, rules, n),
@@ -68,19 +68,20 @@ def _climb(model: Measured, rules: tuple[Series, ...], trained: int, measure: st
     up = decades(words, shown)
     across = axis("gradients spent on each image", (-0.4, n - 0.6), fixedrange=True, showgrid=False, tick0=0, dtick=5)
     frame = layout(across, up, left=62)
-    frame |= _horizon(trained)
+    frame |= _horizon(trained, above=measure != "loss")
     return View(
         measure, title, 6, 300, fig={"data": data, "layout": frame}, moves=moves, notes=notes, seek=True,
         arrays=arrays, colors=_colors(rules),
     )  # fmt: skip
 
 
-def _horizon(trained: int) -> dict[str, Any]:
-    """The last step that the rule was trained for."""
+def _horizon(trained: int, above: bool) -> dict[str, Any]:
+    """The last step that the rule was trained for; its words stand where the curves do not, above or below them."""
     mark = {"type": "line", "x0": trained, "x1": trained, "y0": 0, "y1": 1, "yref": "y domain",
             "line": {"color": "@muted", "width": 1, "dash": "dot"}}  # fmt: skip
-    words = {"text": f"the rule was trained for {trained} steps", "x": trained, "y": 0.03, "yref": "y domain",
-             "xanchor": "left", "xshift": 5, "yanchor": "bottom", "showarrow": False,
+    words = {"text": f"the rule was trained for {trained} steps", "x": trained,
+             "y": 0.97 if above else 0.03, "yref": "y domain", "yanchor": "top" if above else "bottom",
+             "xanchor": "left", "xshift": 5, "showarrow": False,
              "font": {"size": 11, "color": "@muted"}}  # fmt: skip
     return {"shapes": [mark], "annotations": [words]}
 
@@ -107,7 +108,12 @@ def _rule(model: Measured, rules: tuple[Series, ...], n: int) -> View:
     sign = line([-middle - 0.5, 0, 0, middle + 0.5], [-size, -size, size, size], f"@s{PGD}", rules[PGD].dash, 2,
                 meta=PGD)  # fmt: skip
     kept = [(k - middle - 0.5, _power(e)) for k, e in enumerate(edges) if _whole(e) and abs(e) > 2e-5]
-    across = axis("gradient of the loss in a pixel", (-middle - 0.6, middle + 0.6), fixedrange=True, showgrid=False)
+    across = axis(
+        "gradient of the loss in a pixel (nats per unit of pixel)",
+        (-middle - 0.6, middle + 0.6),
+        fixedrange=True,
+        showgrid=False,
+    )
     across |= {"tickmode": "array", "tickvals": [x for x, _ in kept] + [0.0], "ticktext": [t for _, t in kept] + ["0"]}
     up = axis("step, in units of eps", (-0.56, 0.56), fixedrange=True, nticks=6)
     note = Note([_rule_note(quartiles[k]) for k in range(n)], LEARNED)

@@ -143,7 +143,7 @@ def _fosc(samples: pd.DataFrame) -> View:
     }
     layout = figures.layout(
         figures.axis("gradient norm (L1) at the end", type="log", nticks=6),
-        figures.axis("relative FOSC left", span, type="log", **ticks),
+        figures.axis("relative FOSC left (no unit)", span, type="log", **ticks),
         left=62, hovermode="closest", annotations=_named([("● not fooled", "@ink"), ("× fooled", "@alarm")]),
     )  # fmt: skip
     title = "How much slope was left, and how steep was it? PGD-20, margin"

@@ -141,7 +141,7 @@ def _errors(study: Study, moment: str, n: int) -> View:
                  "marker": {"size": 7, "color": color}, "meta": RUNS})  # fmt: skip
     values = [found.full, found.blind, found.full[-1:] * 0.6, size[sure] + half[sure], size[sure] - half[sure]]
     frame = layout(
-        decades("step size eta", [found.etas], showgrid=False),
+        decades("step size η", [found.etas], showgrid=False),
         decades(f"error of the {moment} at time {number(found.time, 1)}", values),
         left=66,
     )

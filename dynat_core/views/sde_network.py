@@ -37,7 +37,7 @@ def _losses(paths: Paths, eta: float, ascents: int) -> View:
         moves.append({"kind": "dot", "arr": f"network-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([f"{v:.3f}" for v in values], k))
     top = 1.06 * max(float(values.max()) for values, _ in shown.values())
-    frame = layout(step_axis(eta, n), axis("mean clean loss, nats", (0, top), fixedrange=True, nticks=6))
+    frame = layout(step_axis(eta, n), axis("mean clean loss (nats)", (0, top), fixedrange=True, nticks=6))
     frame["annotations"] = [corner("8 tanh units, 60 threes and 60 eights, all of them in every step", 1.0, 1.0)]
     return View(
         "network", "Does the equation's drift predict a small network?", 7, 270, notes=notes, moves=moves, seek=True,
@@ -62,7 +62,7 @@ def _errors(changes: Changes, ascents: int, n: int) -> View:
         said = f"off by {ends[0]} at η = {number(float(changes.etas[0]))}, {ends[1]} at {number(changes.etas[-1])}"
         notes.append(Note([f"{said}; order {abs(_slope(changes.etas, off)):.1f}"] * n, k))
     frame = layout(
-        decades("step size eta", [changes.etas], showgrid=False),
+        decades("step size η", [changes.etas], showgrid=False),
         decades(f"error of the change per step, to time {number(changes.time, 1)}", values),
         left=66,
     )

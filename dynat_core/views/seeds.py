@@ -33,17 +33,18 @@ def paired(seeds: Seeds, training: str, against: str, n: int) -> View:
         trace["x"][0] + sign * trace["error_x"]["array"][0] for trace in data if "error_x" in trace for sign in (-1, 1)
     ]
     room = 0.06 * (max(*ends, 0) - min(*ends, 0))
-    title = f"difference from {against}, percentage points; dots: seeds, bar: 95 % interval of the mean"
+    title = f"difference from {against}, percentage points<br>dots: seeds, bar: 95 % interval of the mean"
     across = axis(title, (min(*ends, 0) - room, max(*ends, 0) + room), fixedrange=True, nticks=9)
     upward = axis("", (-2.6, 0.75), fixedrange=True, showgrid=False, showticklabels=False)
-    frame = layout(across, upward, left=12) | {"annotations": words}
+    room_below = {"l": 12, "r": 12, "t": 8, "b": 58}  # two lines of words
+    frame = layout(across, upward, margin=room_below) | {"annotations": words}
     zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": "@ink", "width": 1.2}}
     frame["shapes"] = [
         zero | {"y0": -row - 0.34, "y1": -row + 0.38} for row in range(len(MEASURES))
     ]  # not through words
     note = Note([about(seeds)] * n)
     return View(
-        f"seeds-{training}", f"Does {NAMES[training]} end elsewhere than {against}?", 12, 230, notes=[note],
+        f"seeds-{training}", f"Does {NAMES[training]} end elsewhere than {against}?", 12, 246, notes=[note],
         fig={"data": data, "layout": frame},
     )  # fmt: skip
 

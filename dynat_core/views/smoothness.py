@@ -24,6 +24,8 @@ SERIES = (
 # Directions as colours, the same at both ends; of about one lightness, so that only a crease makes an edge.
 _WHEEL = ("#7fb2e5", "#b7a3e0", "#e59ab5", "#e8a97c", "#cdb75e", "#8fc28a", "#7fb2e5")
 
+_WORDS_TALL = 0.064  # of the third picture's height: a line of words in it
+
 
 def smoothness(probe: Probe, more: Sequence[View] = ()) -> Scene:
     """Return the scene; its cursor runs along the probe. more: views of all positions, below."""
@@ -131,7 +133,7 @@ def _along(probe: Probe) -> View:
     words = {"text": said, "x": half - 0.5, "y": 0.02, "yref": "y domain", "xanchor": "left", "xshift": 6,
              "yanchor": "bottom", "align": "left", "showarrow": False,
              "font": {"size": 12, "color": "@ink"}}  # fmt: skip
-    frame = layout(across, axis("gradient along the probe", None, fixedrange=True, nticks=6), left=62)
+    frame = layout(across, axis("gradient along the probe (nats)", None, fixedrange=True, nticks=6), left=62)
     frame |= {"shapes": [crease], "annotations": [words]}
     values = np.concatenate([g @ probe.direction for g in probe.gradients])
     room = 0.08 * float(np.ptp(values)) or 0.1
@@ -149,27 +151,44 @@ def _quotients(probe: Probe) -> View:
     for k, series in enumerate(SERIES):
         drawn = [None if np.isnan(v) else round(float(v), 4) for v in laid(probe.changes[k])]
         data.append(line(places, drawn, f"@s{k}", series.dash, 2.4, meta=k))
-    known = [(probe.gamma, "@muted", f"γ = {number(probe.gamma)}: smoothed ones stay below")]
+    known = [(probe.gamma, "@muted", f"smoothed: below γ = {number(probe.gamma)}")]
     if probe.ceiling is not None:
-        known.append((probe.ceiling, f"@s{L2}", f"{number(probe.ceiling)}: L2 stays below, closed form"))
+        known.append((probe.ceiling, f"@s{L2}", f"L2: below {number(probe.ceiling)}, closed form"))
+    upward = decades("change of gradient (nats) per length", [*probe.changes, np.array([v for v, *_ in known])])
+    levels = laid([value for value, *_ in known]).tolist()
+    starts = [float(next(v for v in laid(change) if np.isfinite(v))) for change in probe.changes]
     words = []
-    for value, color, said in known:
-        level, near = float(laid([value])[0]), float(laid(probe.changes[L2])[0])
-        below = level <= near < level + 0.25  # there the L2 curve runs where the words would stand
+    feet = apart(levels, starts, upward["range"], _WORDS_TALL * (upward["range"][1] - upward["range"][0]))
+    for level, foot, (_, color, said) in zip(levels, feet, known, strict=True):
         data.append(line([places[0], places[-1]], [level, level], color, "dot", 1.2))
-        words.append({"text": said, "x": places[0], "y": level, "xanchor": "left", "xshift": 4, "showarrow": False,
-                      "yanchor": "top" if below else "bottom", "font": {"size": 11, "color": "@muted"}})  # fmt: skip
-    frame = layout(
-        decades("t, distance from the crease", [probe.distances], showgrid=False),
-        decades("change of gradient per length", [*probe.changes, np.array([value for value, *_ in known])]),
-        left=62,
-    )
+        words.append({"text": said, "x": places[0], "y": foot, "xanchor": "left", "xshift": 4, "showarrow": False,
+                      "yanchor": "bottom", "font": {"size": 11, "color": "@muted"}})  # fmt: skip
+    frame = layout(decades("t, distance from the crease", [probe.distances], showgrid=False), upward, left=62)
     frame["annotations"] = words
     note = Note(["between +t and −t; a lower bound of any Lipschitz constant"] * len(probe.at))
     return View(
         "quotients", "How fast does the gradient change?", 4, 300, notes=[note], fig={"data": data, "layout": frame},
         colors=_colors(),
     )  # fmt: skip
+
+
+def apart(levels: Sequence[float], curves: Sequence[float], span: Sequence[float], tall: float) -> list[float]:
+    """Where the words of each level begin, upwards by `tall`: at their line, or else at the nearest place inside `span`
+    that neither a line, nor a curve, nor other words need."""
+    feet: dict[int, float] = {}
+    for k in sorted(range(len(levels)), key=lambda k: -levels[k]):
+        taken = [*feet.values()]
+        places = [levels[k], levels[k] - tall, *(foot + tall for foot in taken), *(foot - tall for foot in taken)]
+        free = [
+            foot
+            for foot in places
+            if span[0] <= foot <= span[1] - tall
+            and not any(foot + 1e-9 < v < foot + tall - 1e-9 for v in (*levels, *curves))
+            and all(abs(foot - other) > tall - 1e-9 for other in taken)
+        ]
+        feet[k] = min(free or places, key=lambda foot: abs(foot - levels[k]))
+    placed = sorted(feet.values())  # words of two lines that stand on each other: in the order of the lines
+    return [placed[sorted(levels).index(level)] for level in levels]
 
 
 def _colors() -> dict[str, tuple[str, str]]:

@@ -119,6 +119,7 @@ def _against_delta(study: Study, horizon: int) -> View:
         moves.append({"kind": "dot", "arr": f"delta-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(v) for v in column], k))
     shown = [k for k, d in enumerate(study.deltas) if d == 0 or abs(np.log10(d) - round(np.log10(d))) < 1e-9]
+    shown = [k for k in shown if k != 1]  # right beside the 0
     ticks = ["0" if study.deltas[k] == 0 else power(round(np.log10(study.deltas[k]))) for k in shown]
     across = axis(
         "δ, the FOSC every attacked example is below", (-0.5, len(places) - 0.5), fixedrange=True, showgrid=False

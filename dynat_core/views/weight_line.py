@@ -58,7 +58,7 @@ def _changes(found: Line) -> View:
         notes.append(Note([number(float(v)) for v in values], k))
     spans = [found.arrays[name] for name in NAMES]
     above = [1.6 * spans[ATTACKED].max(keepdims=True)]  # room for the words at the top
-    frame = layout(_along(found), decades("change of gradient per length", spans + above), left=62)
+    frame = layout(_along(found), decades("change of gradient (nats) per length", spans + above), left=62)
     frame |= _marked(found)
     notes.append(Note(["lower bounds of any Lipschitz constant"] * len(places)))
     return View(
@@ -80,7 +80,7 @@ def _losses(found: Line) -> View:
         moves.append({"kind": "dot", "arr": f"loss-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(float(v)) for v in values], k))
     spans = [found.arrays["loss"], found.arrays["clean"]]
-    frame = layout(_along(found), decades("mean cross-entropy, nats", spans), left=56)
+    frame = layout(_along(found), decades("mean cross-entropy (nats)", spans), left=56)
     notes.append(Note([f"relative FOSC left: median {number(float(v))}" for v in found.arrays["left"]]))
     return View(
         "losses", "How high is the loss?", 5, 300, notes=notes, moves=moves, fig={"data": data, "layout": frame},

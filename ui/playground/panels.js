@@ -13,14 +13,14 @@ const roof = v => {
 };
 
 // A chart's frame; returns where values lie and collects what is drawn into one string.
-function chart(S, name, xTop, yTop, xTicks, xName) {
+function chart(S, name, xTop, yTop, xTicks, unit) {
   const svg = S.charts[name], w = svg.w, h = svg.h, size = S.size - 3, left = 2.5 * size + 8, right = w - 9, low = h - size - 7, high = 5;
   const X = v => left + (right - left) * v / xTop, Y = v => low - (low - high) * Math.min(v / yTop, 1.04);
   let out = "";
   for (const v of ticks(yTop, h > 130 ? 4 : 3)) out += `<path class="pg-grid" d="M${left} ${Y(v)}H${right}"/><text class="pg-tick" x="${left - 5}" y="${Y(v) + 4}" text-anchor="end">${tickWord(v)}</text>`;
   for (const [v, word] of xTicks) out += `<text class="pg-tick" x="${X(v)}" y="${h - 4}" text-anchor="${v === xTop ? "end" : v === 0 ? "start" : "middle"}">${word}</text>`;
-  if (xName) out += `<text class="pg-tick" x="${(left + right) / 2}" y="${h - 4}" text-anchor="middle">${xName}</text>`;
-  return {X, Y, left, right, low, high, add: text => { out += text; }, done: () => { svg.element.innerHTML = out; }};
+  const shown = unit ? `<text class="pg-tick pg-unit" x="${left + 5}" y="${high + size}">${unit}</text>` : "";
+  return {X, Y, left, right, low, high, add: text => { out += text; }, done: () => { svg.element.innerHTML = out + shown; }};
 }
 
 const tickWord = v => String(+v.toFixed(3)).replace(/^0\./, ".");
@@ -28,7 +28,7 @@ const line = (points, css) => (points.length ? `<path class="pg-line ${css}" d="
 
 function stepTicks(n) {
   const every = n <= 10 ? 1 : n <= 14 ? 2 : 4;
-  return Array.from({length: Math.floor(n / every) + 1}, (_, i) => [i * every, n > 5 && (i * every) % (2 * every) ? "" : i * every]);
+  return Array.from({length: Math.floor(n / every) + 1}, (_, i) => [i * every, n > 5 && (i * every) % (2 * every) ? "" : i ? i * every : "step 0"]);
 }
 
 // A curve over the steps: solid up to the cursor, faint after it, or hidden there while a question waits.
@@ -64,7 +64,7 @@ function drawPanels(S) {
   drawSide(S, top);
   drawRelative(S);
   drawFosc(S);
-  const c = chart(S, "loss", now.steps, top, stepTicks(now.steps), "");
+  const c = chart(S, "loss", now.steps, top, stepTicks(now.steps), "nats");
   rule(c, S);
   if (!hide.loss) curve(c, S, path.map(s => s.loss), "pg-loss", true);
   c.done();
@@ -74,7 +74,7 @@ function drawPanels(S) {
 
 // The way from z straight to the best corner, seen from the side. The bracket's height is FOSC, on the axis of the loss.
 function drawSide(S, top) {
-  const {now, path, hide, net} = S, here = path[now.step], c = chart(S, "side", 1, top, [[0, "here"], [1, now.norm === "linf" ? "best corner" : "best point"]], "");
+  const {now, path, hide, net} = S, here = path[now.step], c = chart(S, "side", 1, top, [[0, "here"], [1, now.norm === "linf" ? "best corner" : "best point"]], "nats");
   const at = t => [0, 1].map(i => here.z[i] + t * (here.best[i] - here.z[i]));
   const real = Array.from({length: 33}, (_, i) => [c.X(i / 32), c.Y(look(net, at(i / 32), now.label).loss)]);
   const promised = here.loss + here.fosc, end = c.X(1) - 14;
@@ -119,7 +119,7 @@ function drawRelative(S) {
 function drawFosc(S) {
   const {now, path, hide} = S, here = path[now.step], shown = path.slice(0, hide.future ? now.step + 1 : undefined);
   const paperToo = !S.teach, tops = [...shown.map(s => s.fosc), ...(paperToo ? shown.map(s => s.paper) : []), ...(hide.middle ? [] : shown.map(s => s.middle))];
-  const c = chart(S, "fosc", now.steps, roof(Math.max(...tops, 0.01)), stepTicks(now.steps), "");
+  const c = chart(S, "fosc", now.steps, roof(Math.max(...tops, 0.01)), stepTicks(now.steps), "nats");
   rule(c, S);
   if (!hide.fosc) {
     if (!hide.middle) curve(c, S, path.map(s => s.middle), "pg-middle", false);
