@@ -167,7 +167,7 @@ def launch(form: ConfigForm) -> None:
     )
     begun = st.session_state.get(f"{SCREEN}.begun")
     if begun:
-        st.success(f"{begun} is in the queue.")
+        st.success(f"{begun} was put into the queue.")
         if st.button("Watch it", width="stretch"):
             st.switch_page("pages/epochs.py", query_params=carry(run=begun))
     if config is not None and not teaching():

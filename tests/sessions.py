@@ -88,6 +88,7 @@ class Session:
 
     def scene(self, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """(header, arrays) that a scrubber was given."""
+        assert key in self.scrubbers, f"no {key} was drawn; the screen said {[*self.errors, *self.texts]}"
         return unpack(self.scrubbers[key].bytes)
 
     async def watch(self, seconds: float) -> None:

@@ -24,7 +24,7 @@ from dynat_core.work.backlog import Backlog
 from dynat_core.work.supervisor import Supervisor
 
 # Two jobs on a busy machine must be seen at work together.
-LONG = {"epochs": "12", "data.train_size": "320", "recording.steps": "5", "strategy.T_control": "10"}
+LONG = {"epochs": "30", "data.train_size": "320", "recording.steps": "5", "strategy.T_control": "10"}
 
 
 @pytest.fixture
