@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,17 +127,29 @@ def trained_here() -> tuple[nn.Module, data.Split]:
     return net.eval(), data.load(everything).test
 
 
+def _cell(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["network"], row["norm"], row["eps"]
+
+
 def main() -> None:
     """Attack, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--only", default="", metavar="NAME", help="networks whose name begins so; other rows stay")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     found: dict[str, Any] = {"command": "python benchmarks/precision.py", "goal": GOAL, "machine": about(asked.threads)}
-    rows = found["rows"] = []
+    found["rows"] = []
+    if asked.only and asked.results.exists():
+        found = json.loads(asked.results.read_text(encoding="utf-8"))
+    before = {_cell(row): row for row in found["rows"]}
     known: dict[str, tuple[nn.Module, data.Split]] = {}
+    rows = found["rows"] = []
     for cell in CELLS:
+        if not cell.network.startswith(asked.only):
+            rows += [before[_cell(vars(cell))]] if _cell(vars(cell)) in before else []
+            continue
         try:
             if cell.network not in known:
                 known[cell.network] = trained_here() if cell.network == "cifar10-cnn" else of_run(cell.network)
@@ -149,7 +162,13 @@ def main() -> None:
             f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}) points, {row['images']} images",
             flush=True,
         )
-        asked.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write(asked.results, found)
+    write(asked.results, found)
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """What is known so far."""
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
