@@ -18,7 +18,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from ui.scrubber import Report, read_report
 from ui.words import plain
 
-SETTLING = 3.0  # seconds after a write in which a slow browser may still send the query string of before
+SETTLING = 1.0  # seconds after a write in which a slow browser may still send the query string of before
 _UNREAD = object()
 _FIRST = ("run", "epoch", "image", "step")
 

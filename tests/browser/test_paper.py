@@ -39,5 +39,6 @@ def test_tables_and_figures_are_reached_by_keyboard_and_fit_the_window(page, add
     settled(page)
     for legend in page.locator(".js-plotly-plot .legend").all():
         assert "epoch 1" in (legend.text_content() or "")
+    page.wait_for_timeout(1500)  # Back within a second of a change may be taken for a slow browser's old query string
     page.go_back()
     expect(page.get_by_text("Read with care")).to_be_visible()
