@@ -140,15 +140,14 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     found: dict[str, Any] = {"command": "python benchmarks/precision.py", "goal": GOAL, "machine": about(asked.threads)}
-    found["rows"] = []
     if asked.only and asked.results.exists():
         found = json.loads(asked.results.read_text(encoding="utf-8"))
-    before = {_cell(row): row for row in found["rows"]}
+    before = {_cell(row): row for row in found.get("rows", [])}
     known: dict[str, tuple[nn.Module, data.Split]] = {}
     rows = found["rows"] = []
     for cell in CELLS:
         if not cell.network.startswith(asked.only):
-            rows += [before[_cell(vars(cell))]] if _cell(vars(cell)) in before else []
+            rows += [kept] if (kept := before.get(_cell(vars(cell)))) else []
             continue
         try:
             if cell.network not in known:
