@@ -73,11 +73,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     with cleaned():
-        return _run(_parser().parse_args(argv))
+        return _run(argv)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(argv: Sequence[str] | None) -> int:
     try:
+        arguments = _parser().parse_args(argv)  # an option's value may be refused too
         return COMMANDS[arguments.command][0](arguments)
     except DynatError as error:
         print(error, file=sys.stderr)

@@ -8,6 +8,10 @@ import os
 import subprocess
 import sys
 
+from dynat_core.errors import ConfigError
+
+CPU_JOBS = "DYNAT_CPU_JOBS"  # how many jobs the CPU does side by side, each with its share of the threads
+
 # In a process of its own: asking the driver leaves its threads behind, and a web server wants none of them.
 _COUNT = """
 import ctypes
@@ -18,18 +22,47 @@ print(count.value if asked else 0)
 
 
 def devices() -> list[str]:
-    """Every device here: the GPUs, then the CPU, which works for those who ask for it by name."""
-    return [*(f"cuda:{n}" for n in range(gpu_count())), "cpu"]
+    """Every device here: the GPUs, then the CPU, which works for those who ask for it by name. Raises ConfigError."""
+    return [*(f"cuda:{n}" for n in range(gpu_count())), *_cpus()]
+
+
+def is_cpu(device: str) -> bool:
+    """Whether it is the CPU, or one of the places that it is divided into."""
+    return device.partition(":")[0] == "cpu"
+
+
+def cpu_jobs() -> int:
+    """How many jobs the CPU does side by side: 1 unless DYNAT_CPU_JOBS says otherwise. Raises ConfigError.
+
+    A small network hardly gains by a second thread, so two jobs of one thread each do more than one of two
+    (docs/performance.md).
+    """
+    asked, most = os.environ.get(CPU_JOBS) or "1", os.cpu_count() or 1
+    if not (asked.isascii() and asked.isdigit() and 1 <= int(asked) <= most):
+        raise ConfigError(f"{CPU_JOBS} must be a whole number from 1 to {most}, the processors here (got {asked}).")
+    return int(asked)
+
+
+def cpu_threads() -> int | None:
+    """The threads of each job on the CPU; None while it does one at a time, which takes what torch takes."""
+    jobs = cpu_jobs()
+    return None if jobs == 1 else (os.cpu_count() or jobs) // jobs
+
+
+def _cpus() -> list[str]:
+    """`cpu`, `cpu:2`, `cpu:3`: the places on the CPU, each for one job at a time."""
+    return ["cpu", *(f"cpu:{n}" for n in range(2, cpu_jobs() + 1))]
 
 
 def devices_for(asked: str) -> list[str]:
-    """The devices a job that asks for `asked` may run on; the first one that is free is taken."""
+    """The devices a job that asks for `asked` may run on; the first one that is free is taken. Raises
+    ConfigError."""
     if asked == "auto":
         asked = os.environ.get("DYNAT_DEVICE") or "auto"
     if asked in ("auto", "cuda"):
         gpus = [f"cuda:{n}" for n in range(gpu_count())]
-        return gpus or (["cpu"] if asked == "auto" else ["cuda:0"])
-    return [asked]
+        return gpus or (_cpus() if asked == "auto" else ["cuda:0"])
+    return _cpus() if asked == "cpu" else [asked]
 
 
 @functools.cache

@@ -6,6 +6,7 @@ The machine of the tests with processes has two GPUs that only the driver believ
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from pathlib import Path
 
 import pytest
 from running import assert_same, finished_run, tiny, until, write_run
+from streamlit.testing.v1 import AppTest
 
 from dynat_core import machine
+from dynat_core.errors import ConfigError
+from dynat_core.places import ROOT
 from dynat_core.store import queue
 from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
@@ -224,6 +228,77 @@ def test_a_signal_ends_all_workers_and_one_that_is_killed_is_replaced(tmp_path, 
     assert not worker_alive(tmp_path)
 
 
+# ------------------------------------------------------------------------------------------- several places on the CPU
+
+
+@pytest.fixture
+def two_places(monkeypatch):
+    """For processes that are started, and for this one: a CPU that does two jobs side by side."""
+    for name in ("DYNAT_DEVICE", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DYNAT_CPU_JOBS", "2")
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "gpu_count", lambda: 0)
+
+
+def test_a_cpu_that_does_two_jobs_is_two_places_with_half_the_threads_each(two_places, monkeypatch):
+    assert machine.devices() == machine.devices_for("auto") == machine.devices_for("cpu") == ["cpu", "cpu:2"]
+    assert machine.cpu_threads() == 4
+    monkeypatch.setattr(machine, "gpu_count", lambda: 1)
+    assert machine.devices_for("auto") == ["cuda:0"] and machine.devices_for("cpu") == ["cpu", "cpu:2"]
+    monkeypatch.setenv("DYNAT_CPU_JOBS", "3")
+    assert machine.devices() == ["cuda:0", "cpu", "cpu:2", "cpu:3"] and machine.cpu_threads() == 2
+    monkeypatch.delenv("DYNAT_CPU_JOBS")
+    assert machine.devices_for("cpu") == ["cpu"] and machine.cpu_threads() is None
+
+
+@pytest.mark.parametrize("value", ["0", "9", "-1", "two", "1.5", "\u00b2", " "])
+def test_a_cpu_is_not_divided_into_nonsense(two_places, monkeypatch, value):
+    monkeypatch.setenv("DYNAT_CPU_JOBS", value)
+    sentence = f"DYNAT_CPU_JOBS must be a whole number from 1 to 8, the processors here (got {value})."
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        machine.devices()
+
+
+def test_nonsense_gets_one_sentence_on_the_command_line_and_on_screen(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAT_CPU_JOBS", "many")
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
+    for words in (["worker", "--all"], ["worker", "--device", "cpu"], ["reproduce", "figure1a", "--dry-run"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "dynat_core", *words],
+            env=child_environment(tmp_path),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0 and "DYNAT_CPU_JOBS must be a whole number" in done.stderr, words
+        assert "Traceback" not in done.stderr
+    screen = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not screen.exception
+    assert ["must be a whole number" in message.value for message in screen.error] == [True]
+    assert screen.button, "the rest of the screen is there"
+
+
+def test_two_jobs_side_by_side_on_the_cpu_share_its_threads(tmp_path, monkeypatch):
+    """`worker --all --once` with real processes: both at once, one thread each, and each as it would be alone."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("needs two processors")
+    for name in ("DYNAT_DEVICE", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DYNAT_CPU_JOBS", str(os.cpu_count()))
+    store = RunStore(tmp_path / "store")
+    runs = [store.create(tiny(seed=str(seed), **LONG)) for seed in range(2)]
+    crew = subprocess.Popen(
+        [sys.executable, "-m", "dynat_core", "worker", "--all", "--once"], env=child_environment(store.folder)
+    )
+    until(lambda: all(run.running for run in runs), "both are worked on")
+    assert {s["device"] for s in worker_states(store.folder) if s["busy_with"]} <= set(machine.devices_for("cpu"))
+    assert crew.wait(120) == 0
+    assert [run.state for run in runs] == ["finished"] * 2
+    assert [[start["threads"] for start in run.starts()] for run in runs] == [[1], [1]]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert_same(runs[0], finished_run(tmp_path / "alone", tiny(seed="0", **LONG)))
+
+
 # ----------------------------------------------------------------------------------------------------- on the screens
 
 
@@ -233,6 +308,8 @@ def test_a_signal_ends_all_workers_and_one_that_is_killed_is_replaced(tmp_path, 
         ({"cpu": None}, "CPU, idle"),
         ({"cpu": "a-run"}, "CPU, training"),
         ({"cuda:0": "a-run/check-1"}, "GPU 0, measuring"),
+        ({"cpu": "a-run", "cpu:2": None}, "CPU training, CPU 2 idle"),
+        ({f"cpu:{n}": "a-run" if n < 3 else None for n in range(8)}, "3 of 8 places on the CPU busy"),
         ({"cuda:0": "a-run", "cuda:1": None}, "GPU 0 training, GPU 1 idle"),
         ({f"cuda:{n}": "a-run" if n < 3 else None for n in range(8)}, "3 of 8 GPUs busy"),
         ({f"cluster:{n}": "a-run" if n < 3 else None for n in range(8)}, "3 of 8 places in the cluster busy"),

@@ -27,7 +27,7 @@ class Device:
 
     @property
     def words(self) -> str:
-        """`GPU 0`, `CPU`."""
+        """`GPU 0`, `CPU`, `CPU 2` (its second job)."""
         for name, words in (("cpu", "CPU"), ("cuda", "GPU"), ("cluster", "Cluster")):
             if self.name.startswith(name):
                 return self.name.replace(name, words).replace(":", " ")
@@ -48,8 +48,8 @@ def devices() -> list[Device]:
         name = str(state["device"] or "cpu")
         busy[name] = state["busy_with"] or busy.get(name)
     found = [Device(name, str(job) if job else None) for name, job in busy.items()]
-    gpus = any(device.name != "cpu" for device in found)
-    return [device for device in found if device.name != "cpu" or device.busy_with or not gpus]
+    gpus = any(not machine.is_cpu(device.name) for device in found)
+    return [device for device in found if not machine.is_cpu(device.name) or device.busy_with or not gpus]
 
 
 def menu_words(found: list[Device]) -> str:
@@ -60,7 +60,7 @@ def menu_words(found: list[Device]) -> str:
         return ", ".join(f"{device.words} {device.doing}" for device in found)
     busy = sum(device.busy_with is not None for device in found)
     kinds = {device.name.partition(":")[0] for device in found}
-    named = {"cuda": "GPUs", "cluster": "places in the cluster"}
+    named = {"cpu": "places on the CPU", "cuda": "GPUs", "cluster": "places in the cluster"}
     kind = named.get(kinds.pop(), "devices") if len(kinds) == 1 else "devices"
     return f"{busy} of {len(found)} {kind} busy"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.peers.plots import pictures
@@ -28,7 +29,8 @@ GOALS = {
 
 
 def page(found: dict[str, Any], beside: dict[str, dict[str, Any]]) -> str:
-    """The whole page as Markdown. beside: the results of benchmarks/dynamic.py and precision.py, by their names."""
+    """The whole page as Markdown. beside: the results of benchmarks/dynamic.py, cpu_jobs.py and precision.py, by their
+    names."""
     parts = [
         "# Performance",
         "How fast the attack loop is beside libraries in use today, measured side by side in one run: a ratio on one "
@@ -38,6 +40,7 @@ def page(found: dict[str, Any], beside: dict[str, dict[str, Any]]) -> str:
         throughput(found),
         training(found),
         *([dynamic(beside["dynamic"])] if beside.get("dynamic") else []),
+        *([cpu_jobs(beside["cpu_jobs"])] if beside.get("cpu_jobs") else []),
         growth(found),
         *([precision(beside["precision"])] if beside.get("precision") else []),
         WORDS.read_text(encoding="utf-8").strip(),
@@ -199,6 +202,27 @@ def dynamic(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def cpu_jobs(found: dict[str, Any]) -> str:
+    """Runs in turns and side by side on the CPU."""
+    lines = [
+        "## Several runs on one CPU",
+        f"{found['jobs']} runs that differ in their seeds, by a real worker: one after another with all threads, and "
+        f"side by side with one thread each (`DYNAT_CPU_JOBS={found['jobs']}`, [how](cluster.md)); {found['rounds']} rounds "
+        f"in turns, training time in seconds, median and range (`{found['command']}`). {machine_words(found)}",
+        "",
+        "| data | epochs x images | one after another | side by side | times as fast |",
+        "|---|---|---|---|---|",
+    ]
+    for of in found["setups"]:
+        alone, beside = sorted(of["seconds"]["alone"]), sorted(of["seconds"]["beside"])
+        lines.append(
+            f"| {of['name']}, {of['precision']} | {of['epochs']} x {of['images']:,} | "
+            + " | ".join(f"{median(s):.1f} ({s[0]:.1f} to {s[-1]:.1f})" for s in (alone, beside))
+            + f" | {median(alone) / median(beside):.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def precision(found: dict[str, Any]) -> str:
     """PGD-20 made exactly and fast."""
     lines = [
@@ -242,8 +266,8 @@ def main() -> None:
 
 
 def kept_beside() -> dict[str, dict[str, Any]]:
-    """The results of the two benchmarks that share the page."""
-    paths = {name: RESULTS.with_name(f"{name}.json") for name in ("dynamic", "precision")}
+    """The results of the other benchmarks that share the page."""
+    paths = {name: RESULTS.with_name(f"{name}.json") for name in ("dynamic", "cpu_jobs", "precision")}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from dynat_core import machine
 from dynat_core.commands.asked import assignments, find, launched, nearest
 from dynat_core.errors import ConfigError, JobError
 from dynat_core.store.runs import RunStore
@@ -99,6 +100,9 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
     target = paper_runs.target(arguments.target, arguments.data, arguments.scale, arguments.seeds)
     os.environ.setdefault(*PATIENT)  # before torch is loaded, which reads it then
+    places = machine.devices_for("auto")
+    if arguments.dry_run and machine.is_cpu(places[0]) and (threads := machine.cpu_threads()):
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # the pace of one of the jobs side by side
     try:
         from dynat_core.paper.black_box import seconds_per_gradient, transferred
     except ImportError as error:
@@ -106,7 +110,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
                        'install it with "pip install -r requirements.txt".') from error  # fmt: skip
     store = RunStore()
     if arguments.dry_run:
-        for line in reproduction.told(target, reproduction.costs(store, target, seconds_per_gradient)):
+        for line in reproduction.told(reproduction.costs(store, target, seconds_per_gradient), len(places)):
             print(line)
         return 0
     try:

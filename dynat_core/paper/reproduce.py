@@ -191,16 +191,20 @@ def training_gradients(config: RunConfig) -> float:
     return epochs * config.train_size * (each + 1) + (epochs * watched + measured_last) * (recording.steps + 1)
 
 
-def told(target: Target, found: Sequence[Cost]) -> list[str]:
-    """The plan in lines, for `--dry-run`."""
+def told(found: Sequence[Cost], places: int = 1) -> list[str]:
+    """The plan in lines, for `--dry-run`. places: how many jobs are worked on at a time here."""
     lines = [
         f"{_words(cost.wanted):58}  {cost.state:9} {cost.gradients:14,.0f} gradients  {_hours(cost.hours)}"
         for cost in found
     ]
     gradients, hours = sum(c.gradients for c in found), sum(c.hours for c in found)
     missing = sum(c.state != "finished" for c in found)
+    at_once = min(places, max(missing, 1))
+    longest = max((cost.hours for cost in found), default=0.0)
+    here = "on this device" if at_once == 1 else f"here, {at_once} at a time"
     lines.append(
-        f"{len(found)} runs, {missing} to do: at most {gradients:,.0f} gradients, {_hours(hours)} on this device"
+        f"{len(found)} runs, {missing} to do: at most {gradients:,.0f} gradients, "
+        f"{_hours(max(hours / at_once, longest))} {here}"
     )
     return lines
 

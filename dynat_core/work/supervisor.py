@@ -200,7 +200,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 pass_fds=(held.device, held.job),
-                env=child_environment(self.store.folder),
+                env=_shared_out(child_environment(self.store.folder), device),
                 start_new_session=True,  # Ctrl-C in our terminal is ours to pass on
             )
 
@@ -228,6 +228,12 @@ class Supervisor:
         with contextlib.suppress(OSError):
             path = worker_file(self.folder, self.device or ANY, "json")
             replace_file(path, json.dumps(state).encode(), durable=False)
+
+
+def _shared_out(environment: dict[str, str], device: str) -> dict[str, str]:
+    """`environment` with the threads that a job on `device` may take, where the CPU does several at a time."""
+    threads = machine.cpu_threads() if machine.is_cpu(device) else None
+    return environment if threads is None else {"OMP_NUM_THREADS": str(threads), **environment}
 
 
 class _Code:
