@@ -4,8 +4,8 @@
 
 As many runs as there are processors, real jobs of a real worker in a store of their own: first with DYNAT_CPU_JOBS=1,
 then with DYNAT_CPU_JOBS at the number of processors, again and again in turns. Time is that of training alone: the sum
-over runs that went one after another, the longest of those side by side. Starting processes and evaluating are left out,
-since a run that is worth it takes hours. Written to benchmarks/results/cpu_jobs.json.
+over runs that went one after another, the longest of those side by side. Starting processes and evaluating are left
+out, since a run that is worth it takes hours. Written to benchmarks/results/cpu_jobs.json.
 """
 
 from __future__ import annotations

@@ -207,8 +207,8 @@ def cpu_jobs(found: dict[str, Any]) -> str:
     lines = [
         "## Several runs on one CPU",
         f"{found['jobs']} runs that differ in their seeds, by a real worker: one after another with all threads, and "
-        f"side by side with one thread each (`DYNAT_CPU_JOBS={found['jobs']}`, [how](cluster.md)); {found['rounds']} rounds "
-        f"in turns, training time in seconds, median and range (`{found['command']}`). {machine_words(found)}",
+        f"side by side with one thread each (`DYNAT_CPU_JOBS={found['jobs']}`, [how](cluster.md)); {found['rounds']} "
+        f"rounds in turns, training time in seconds, median and range (`{found['command']}`). {machine_words(found)}",
         "",
         "| data | epochs x images | one after another | side by side | times as fast |",
         "|---|---|---|---|---|",
