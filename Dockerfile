@@ -43,6 +43,8 @@ USER 1000
 # Lays plotly.js into static/ now, so that nothing but the two volumes is written later.
 RUN python -c "from ui.scrubber import plotly_url; print(plotly_url())"
 
+# The start then says to open the published port, not how to reach this container's name with ssh.
+ENV DYNAT_CONTAINER=1
 EXPOSE 8501
 VOLUME ["/dynat/checkpoints", "/data"]
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \

@@ -9,12 +9,13 @@ import socket
 import stat
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from tools import check_port, install_browser
+from ui.reach import reach_words
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -267,6 +268,24 @@ def test_listening_everywhere_happens_in_the_container_alone():
 
 
 @pytest.mark.parametrize("path", COMPOSE)
+def test_a_port_published_to_this_machine_alone_is_said_to_be_guarded_so_that_no_screen_warns(path):
+    for service in composed(path)["services"].values():
+        if "ports" in service:
+            assert service["environment"]["DYNAT_GUARDED"] == "1"
+
+
+def test_the_start_says_how_to_reach_a_machine_and_in_a_container_not_to_try_its_name(monkeypatch):
+    monkeypatch.delenv("DYNAT_CONTAINER", raising=False)
+    assert f"@{socket.gethostname()}" in reach_words("localhost", 8501)
+    assert "all addresses, port 8502" in reach_words(None, 8502)
+    assert re.search(r"^ENV DYNAT_CONTAINER=1$", dockerfile(), flags=re.M)
+    monkeypatch.setenv("DYNAT_CONTAINER", "1")
+    words = reach_words("0.0.0.0", 8501)  # noqa: S104 (what is printed)
+    assert "-p 127.0.0.1:8501:8501" in words
+    assert socket.gethostname() not in words
+
+
+@pytest.mark.parametrize("path", COMPOSE)
 def test_a_compose_file_says_what_compose_understands(path):
     """No container engine is asked: keys and values are held against what the Compose Specification allows."""
     whole = composed(path)
@@ -298,3 +317,29 @@ def test_on_a_gpu_host_screens_and_worker_share_the_store_and_the_screens_never_
 def test_the_container_is_built_without_what_git_ignores():
     left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {".git", ".venv", ".venv-*", "data", "checkpoints/*", "!checkpoints/demo-*"} <= set(left_out)
+
+
+def left_out(path: str, patterns: list[str]) -> bool:
+    """Whether a build leaves this file out, by .dockerignore: the last line that names it or a folder of it decides."""
+    names = [path, *map(str, PurePosixPath(path).parents)]
+    answer = False
+    for line in patterns:
+        name = re.escape(line.removeprefix("!").strip("/")).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*")
+        if any(re.fullmatch(name, one) for one in names):
+            answer = not line.startswith("!")
+    return answer
+
+
+def test_everything_that_screens_read_goes_into_the_image_and_no_secret_does():
+    patterns = [
+        line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] not in "#"
+    ]
+    assert patterns
+    for folder in ("pages", "ui", "dynat_core", "docs", "reproductions", "checkpoints/demo-digits-dynamic"):
+        files = [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()]
+        missing = [path for path in files if "__pycache__" not in path and left_out(path, patterns)]
+        assert files and not missing
+    for kept in ("app.py", ".streamlit/config.toml", "requirements.txt", "requirements-signin.txt"):
+        assert not left_out(kept, patterns)
+    for secret in (".streamlit/secrets.toml", "checkpoints/mine/run.json", ".git/config", "data/mnist.npz"):
+        assert left_out(secret, patterns)
