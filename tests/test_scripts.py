@@ -286,6 +286,15 @@ def test_the_start_says_how_to_reach_a_machine_and_in_a_container_not_to_try_its
 
 
 @pytest.mark.parametrize("path", COMPOSE)
+def test_a_container_has_time_to_end_by_itself(path):
+    for service in composed(path)["services"].values():
+        assert service["stop_grace_period"] in (
+            "30s",
+            "2m",
+        )  # ten seconds were too few where it was busy
+
+
+@pytest.mark.parametrize("path", COMPOSE)
 def test_a_compose_file_says_what_compose_understands(path):
     """No container engine is asked: keys and values are held against what the Compose Specification allows."""
     whole = composed(path)
