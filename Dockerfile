@@ -7,7 +7,8 @@
 # -e DYNAT_GUARDED=1, or every screen warns.
 FROM python:3.11-slim-bookworm
 
-# tini passes signals on and reaps what an ended worker leaves behind.
+# tini passes signals on and reaps what an ended worker leaves behind. No version is named, because Debian keeps only the
+# newest of a release: a named one could not be installed any more after the next.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
@@ -42,6 +43,8 @@ USER 1000
 # Lays plotly.js into static/ now, so that nothing but the two volumes is written later.
 RUN python -c "from ui.scrubber import plotly_url; print(plotly_url())"
 
+# The start then says to open the published port, not how to reach this container's name with ssh.
+ENV DYNAT_CONTAINER=1
 EXPOSE 8501
 VOLUME ["/dynat/checkpoints", "/data"]
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \

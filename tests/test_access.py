@@ -14,6 +14,7 @@ from streamlit.runtime.secrets import secrets_singleton
 from streamlit.testing.v1 import AppTest
 
 from dynat_core.access import Access, Limits, exposed, is_local, read, read_files
+from dynat_core.doctor import _strangers
 from dynat_core.errors import ConfigError
 from dynat_core.presets import preset
 from dynat_core.store import bookkeeping, evaluations
@@ -119,6 +120,18 @@ def test_which_addresses_are_of_this_machine_alone(address, local, monkeypatch):
     assert not exposed(address, Access(sign_in=True))
     monkeypatch.setenv("DYNAT_GUARDED", "1")
     assert not exposed(address, Access())
+
+
+def test_the_doctor_says_what_keeps_strangers_from_a_server_that_listens_everywhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("STREAMLIT_SERVER_ADDRESS", "0.0.0.0")  # noqa: S104 (what is warned of)
+    monkeypatch.delenv("DYNAT_GUARDED", raising=False)
+    assert [found.level for found in _strangers()] == ["bad"]
+    monkeypatch.setenv("DYNAT_GUARDED", "1")
+    (guarded,) = _strangers()
+    assert guarded.level == "good" and "DYNAT_GUARDED says that something else keeps strangers out" in guarded.what
+    monkeypatch.setenv("STREAMLIT_SERVER_ADDRESS", "localhost")
+    assert "DYNAT_GUARDED" not in _strangers()[0].what
 
 
 # ------------------------------------------------------------------------------------------------------- the one door

