@@ -43,7 +43,7 @@ def dots(**more) -> dict:
         ([dots(name="fooled", x=[1], y=[0.5])], "fooled: 1 point, 1.0 across, 50 % up."),
         ([dots(name="fooled", x=[], y=[]), dots(name="stands")], "right. stands: 2 points"),
         ([dots(name="fooled", x=[None], y=[None])], "fooled: no points."),
-        ([line(name=f"run {k}") for k in range(11)], "run 7: from 0 across, 90 % up to 10 across, 25 % up; and 3 more."),
+        ([line(name=f"run {k}") for k in range(11)], "run 7: from 0 across, 90 % up to 10 across, 25 % up; and 3"),
         ([], "Nothing is drawn."),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Literal
 
 import streamlit as st
 
@@ -29,6 +30,12 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], markup: bool = Fa
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
     drawn = f'<table class="dynat-table"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
     st.html(f'<div class="dynat-wide">{drawn}</div>')
+
+
+def fitted(rows: int, height: int, row_height: int) -> int | Literal["content"]:
+    """The height of a table of `rows`: as tall as they are, and never more than `height` pixels. A taller one would be
+    filled up with empty rows."""
+    return "content" if (rows + 1) * row_height < height - row_height else height
 
 
 def picture(view: View, key: str, zooms: bool = False) -> None:
