@@ -215,7 +215,8 @@ def watch(run: Run, check: Evaluation) -> None:
             st.rerun()
         progress(check, check.name, here=True)
         with reading(check):
-            known = found_by(check) or check.partial()
+            found = found_by(check)
+            known = check.partial() if found is None else found
             if known is None:
                 looking(check)
                 return
