@@ -196,6 +196,14 @@ def test_an_empty_store_says_how_to_fill_it(store):
     assert errors(app) == [] and any(code.value == "make demos" for code in app.code)
 
 
+def test_a_run_with_a_card_is_not_listed_again_when_the_store_is_looked_at_anew(store, monkeypatch):
+    demo(store)
+    demo(store, "demo-digits-strong-standard")
+    monkeypatch.setattr(ui_store, "runs", lambda: RunStore(store.folder).list())  # other objects each time
+    keys = [button.key for button in show("overview").button]
+    assert "open-demo-digits-strong-standard" in keys and "open-demo-digits-standard" not in keys
+
+
 def test_archived_runs_are_off_the_overview(store):
     demo(store)
     run = demo(store, "demo-digits-strong-standard")
