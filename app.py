@@ -34,7 +34,8 @@ def main() -> None:
     ways_on()
     live_strip(SCREEN)
     stuck_cards(SCREEN)
-    settled = [run for run in runs() if run not in demos and state_of(run) not in (*MOVING, *STUCK, "broken")]
+    above = {run.id for run in demos}  # by id: the store may have been looked at anew meanwhile
+    settled = [run for run in runs() if run.id not in above and state_of(run) not in (*MOVING, *STUCK, "broken")]
     everything([run for run in settled if not label(run).archived])
 
 

@@ -19,11 +19,11 @@ from dynat_core.views.facts import share
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.add_model import form
-from ui.checks import BUSY, busy, of_kind, progress, remember, warm_up
+from ui.checks import BUSY, busy, found_by, of_kind, progress, reading, remember, say_damaged, warm_up
 from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
-from ui.link import Link, carry
+from ui.link import Link, carry, unknown
 from ui.measured import measured_tabs
 from ui.stills import head, picture
 from ui.store import runs
@@ -92,7 +92,10 @@ def choose(known: dict[str, Run]) -> tuple[Run, Evaluation | None]:
     with add:
         add_model(links)
     found = of_kind(run, "check")
+    say_damaged(run, "check")
     check = next((c for c in found if c.name == links["check"].value), found[0] if found else None)
+    if problem := unknown(links["check"], [c.name for c in found]):
+        st.info(plain(problem))
     if len(found) > 1:
         older(found, check, links["check"])
     return run, check
@@ -164,7 +167,7 @@ def about(run: Run) -> str:
         words += (
             f". Recorded: {share(best['robust_correct'], best['n'])} of {best['n']:,} against {config.attack_words()}"
         )
-    return words + "."
+    return words + (f". Added by {run.by}." if run.kind == "imported" and run.by else ".")
 
 
 def being_measured(run: Run) -> None:
@@ -211,13 +214,15 @@ def watch(run: Run, check: Evaluation) -> None:
         if moving != busy(check):
             st.rerun()
         progress(check, check.name, here=True)
-        known = check.result() or check.partial()
-        if known is None:
-            looking(check)
-            return
-        lights(run, check, known)
-        if check.state == "finished":
-            after(run, check, known)
+        with reading(check):
+            found = found_by(check)
+            known = check.partial() if found is None else found
+            if known is None:
+                looking(check)
+                return
+            lights(run, check, known)
+            if check.state == "finished":
+                after(run, check, known)
 
     verdict()
 
@@ -355,23 +360,27 @@ def compared(run: Run, again: Evaluation) -> None:
         if again.state in ("queued", "interrupted") and busy(again) and may_edit():
             actions.push(again)
         progress(again, again.name, here=True)
-        result = again.result()
-        if result is None:
-            return
-        newly, n = result["newly_broken"], result["n"]
-        words = (
-            f"<b>{escape(result['action'].capitalize())}</b> on {result['attacked']} images, "
-            f"{result['seconds']:.1f} s: "
-            f"robust accuracy {share(result['robust_before'], n)} before, {share(result['robust_after'], n)} after; "
-            f"converged {result['converged_before']} before, {result['converged_after']} after; "
-            f"{len(newly)} newly broken."
-        )
-        st.html(f'<p class="dynat-line">{words}</p>')
-        if newly and st.button(f"Open the {len(newly)} newly broken", key=f"newly-{again.name}"):
-            query = carry(run=run.id, image=newly[0], images=",".join(str(k) for k in newly[:CARRIED]))
-            st.switch_page("pages/trajectory.py", query_params=query)
+        with reading(again):
+            if (result := found_by(again)) is not None:
+                before_and_after(run, again, result)
 
     outcome()
+
+
+def before_and_after(run: Run, again: Evaluation, result: dict[str, Any]) -> None:
+    """What a next action changed, and the images it broke."""
+    newly, n = result["newly_broken"], result["n"]
+    words = (
+        f"<b>{escape(result['action'].capitalize())}</b> on {result['attacked']} images, "
+        f"{result['seconds']:.1f} s: "
+        f"robust accuracy {share(result['robust_before'], n)} before, {share(result['robust_after'], n)} after; "
+        f"converged {result['converged_before']} before, {result['converged_after']} after; "
+        f"{len(newly)} newly broken."
+    )
+    st.html(f'<p class="dynat-line">{words}</p>')
+    if newly and st.button(f"Open the {len(newly)} newly broken", key=f"newly-{again.name}"):
+        query = carry(run=run.id, image=newly[0], images=",".join(str(k) for k in newly[:CARRIED]))
+        st.switch_page("pages/trajectory.py", query_params=query)
 
 
 with page("Check a model", "May I believe this number? Had the attack finished, and on which images not?"):

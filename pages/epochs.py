@@ -36,12 +36,10 @@ def main() -> None:
         interrupted_banner(SCREEN, run)
     cursor = Cursor(SCREEN, "epoch")
     last = max(len(history(run)) - 1 for run in runs)
-    problem = cursor.read(None if any(state_of(run) in MOVING for run in runs) else last)
-    if problem:
-        st.info(plain(problem))
     switches = Switched(SCREEN, "form", "form", FORMS), Switched(SCREEN, "view", "kind", KINDS)
-    for switch in switches:
-        switch.read()
+    problem = cursor.read(None if any(state_of(run) in MOVING for run in runs) else last)
+    for sentence in filter(None, (problem, *(switch.read() for switch in switches))):
+        st.info(plain(sentence))
     scrub(runs, split, cursor, *switches)
     health_notes(runs, cursor)
     results_table(runs)

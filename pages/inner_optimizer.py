@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dynat_core.config import describe_eps
-from dynat_core.reports.compared import latest, training_seconds, verdict
+from dynat_core.reports.compared import latest, training_seconds, verdict, worst_case
 from dynat_core.store.runs import Run
 from dynat_core.theory import seeds
 from dynat_core.views import inner_optimizer as picture
@@ -184,14 +184,14 @@ def _measured(run: Run) -> tuple[str, ...]:
     found = outcome(run)
     assert found is not None
     ladder = latest(run, "ladder", found["epoch"])
-    worst = ((ladder.result() or {}).get("worst") if ladder else None) or None
+    worst = worst_case(ladder) if ladder else None
     return (
         f"{swatch(run.config.strategy.name)}{escape(run.title)}, epoch {found['epoch']}",
         escape(describe_eps(run.config.threat.eps)),
         share(found["clean"] * found["n"], found["n"]),
         share(found["robust"] * found["n"], found["n"]),
         f"PGD-{run.config.recording.steps}",
-        share(worst["correct"], (ladder.result() or {})["n"]) if worst and ladder else "–",
+        share(*worst) if worst else "–",
         escape(gradients_per_image(run) or "–"),
         escape(seconds_words(training_seconds(run))),
         escape(verdict(run, found["epoch"])),

@@ -15,14 +15,15 @@ from ui import actions
 from ui.access import may_edit, why_not
 from ui.choose import empty_store
 from ui.frame import exists, page, screen_of
-from ui.link import Link, carry
+from ui.link import Link, carry, unknown
 from ui.room import room
 from ui.run_list import ORDERS, SIZED, Row, Wish, asked, rows, table
+from ui.stills import fitted
 from ui.store import look_again, look_at_sizes_again, runs, store
 from ui.words import plain
 
 SCREEN = screen_of("All runs")
-HEIGHT = 360
+HEIGHT, ROW = 360, 29  # pixels, the height at most
 TABLE = f"{SCREEN}.table"
 Step = tuple[Callable[[], object], Callable[[], object] | None]  # an action and the way back, None where there is none
 # The rows ticked by now. Callbacks ask, for they run before the script, which may not have seen the last tick yet.
@@ -64,30 +65,36 @@ def ask(every: Sequence[Row]) -> Wish:
     with find:
         text = typed("find", "Find", "title, id, tag or note")
     with state:
-        a_state = one_of("state", "State", [row.state for row in every])
+        a_state, *problems = one_of("state", "State", [row.state for row in every])
     with strategy:
-        a_strategy = one_of("strategy", "Strategy", [row.strategy for row in every])
+        a_strategy, problem = one_of("strategy", "Strategy", [row.strategy for row in every])
+        problems.append(problem)
     with data:
-        a_set = one_of("data", "Data", [row.data for row in every])
+        a_set, problem = one_of("data", "Data", [row.data for row in every])
+        problems.append(problem)
     with tag:
-        a_tag = one_of("tag", "Tag", [one for row in every for one in row.label.tags])
+        a_tag, problem = one_of("tag", "Tag", [one for row in every for one in row.label.tags])
+        problems.append(problem)
     with order:
-        by = one_of("by", "Order", list(ORDERS), any_of=False, words=ORDERS)
+        by, problem = one_of("by", "Order", list(ORDERS), any_of=False, words=ORDERS)
+        problems.append(problem)
     with archived:
-        too = switched("archived", "archived too")
+        too, problem = switched("archived", "archived too")
+        problems.append(problem)
+    for sentence in filter(None, problems):
+        st.info(plain(sentence))
     return Wish(text, a_state, a_strategy, a_set, a_tag, too, by)
 
 
-def linked(name: str) -> Link:
-    """A value of this screen, as the query string has it now."""
+def linked(name: str) -> tuple[Link, bool]:
+    """A value of this screen, as the query string has it now, and whether it has just come from there."""
     link = Link(SCREEN, name)
-    link.arrived()
-    return link
+    return link, link.arrived()
 
 
 def typed(name: str, label: str, hint: str) -> str:
     """A text to search for."""
-    link, key = linked(name), f"{SCREEN}.{name}"
+    (link, _), key = linked(name), f"{SCREEN}.{name}"
     wanted = (link.value or "")[:200]
     if st.session_state.get(key, "").strip() != wanted:  # else left alone: somebody may be typing on meanwhile
         st.session_state[key] = wanted
@@ -97,10 +104,12 @@ def typed(name: str, label: str, hint: str) -> str:
 
 def one_of(
     name: str, label: str, there: list[str], any_of: bool = True, words: dict[str, str] | None = None
-) -> str:  # fmt: skip
-    """One of the values that are there, with how many runs have it; or any."""
-    link, key = linked(name), f"{SCREEN}.{name}"
+) -> tuple[str, str | None]:
+    """One of the values that are there, with how many runs have it; or any. And a sentence when the link asks for
+    what is not there."""
     options = ["", *sorted({value for value in there if value})] if any_of else there
+    (link, came), key = linked(name), f"{SCREEN}.{name}"
+    problem = unknown(link, [value for value in options if value], label.lower()) if came else None
     st.session_state[key] = link.value if link.value in options else options[0]
 
     def said(value: str) -> str:
@@ -110,15 +119,16 @@ def one_of(
         label, options, format_func=said, key=key,
         on_change=lambda: link.write(None if st.session_state[key] == options[0] else st.session_state[key]),
     )  # fmt: skip
-    return st.session_state[key]
+    return st.session_state[key], problem
 
 
-def switched(name: str, label: str) -> bool:
-    """A toggle that is off unless the link says 1."""
-    link, key = linked(name), f"{SCREEN}.{name}"
+def switched(name: str, label: str) -> tuple[bool, str | None]:
+    """A toggle that is off unless the link says 1; and a sentence when it says something else."""
+    (link, came), key = linked(name), f"{SCREEN}.{name}"
+    problem = unknown(link, ["1"]) if came else None
     st.session_state[key] = link.value == "1"
     st.toggle(label, key=key, on_change=lambda: link.write("1" if st.session_state[key] else None))
-    return st.session_state[key]
+    return st.session_state[key], problem
 
 
 def choose(found: list[Row], sized: bool) -> Ticked:
@@ -131,14 +141,14 @@ def choose(found: list[Row], sized: bool) -> Ticked:
     key = f"{TABLE}.{times}.{hash(tuple(row.run.id for row in found)) & 0xFFFFFFFF}"
     wide = {"title": 200, "state": 84, "strategy": 92, "data": 84, "epoch": 74, "clean %": 66, "robust %": 72,
             "95 % interval": 100, "images": 64, "MB": 56, "attack": 190, "note": 200, "tags": 120,
-            "id": 240}  # fmt: skip
+            "by": 160, "id": 240}  # fmt: skip
     config: dict[str, Any] = {name: st.column_config.Column(width=width) for name, width in wide.items()}
     for name in ("clean %", "robust %", "MB"):
         config[name] = st.column_config.NumberColumn(width=wide[name], format="%.1f")
     config["made"] = st.column_config.DatetimeColumn(format="distance", width=100)
     st.dataframe(
-        shown, key=key, on_select="rerun", selection_mode="multi-row", hide_index=True, height=HEIGHT, row_height=29,
-        column_config=config, placeholder="–",
+        shown, key=key, on_select="rerun", selection_mode="multi-row", hide_index=True,
+        height=fitted(len(found), HEIGHT, ROW), row_height=ROW, column_config=config, placeholder="–",
     )  # fmt: skip
     st.caption("Robust under the attack beside it, 95 % intervals (Wilson). Whether to believe it: Check a model.")
     return lambda: [found[k] for k in st.session_state[key]["selection"]["rows"] if k < len(found)]

@@ -66,10 +66,8 @@ def main() -> None:
     with asked[2]:
         batch = setting(SCREEN, "B", "B, batch", (1, 2, 4, 8, 16), 4, "Large: little noise")
     cursor, moment = Cursor(SCREEN, "step"), Switched(SCREEN, "moment", "moment", ("mean", "variance"))
-    moment.read()
     shown = study(eta, int(ascents), int(batch))
-    problem = cursor.read(len(shown.runs) - 1)
-    if problem:
+    for problem in filter(None, (moment.read(), cursor.read(len(shown.runs) - 1))):
         st.info(plain(problem))
     moment.heard(told("sde", "sde"))
     with st.container(key="sde-picture"):

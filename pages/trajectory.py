@@ -18,7 +18,7 @@ from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.store.runs import Run
 from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
-from ui.images import image_table, listed, read_pick
+from ui.images import image_table, listed, meaningless, read_pick
 from ui.link import Cursor, Link, Switched, told
 from ui.paths import (
     LOSSES,
@@ -211,6 +211,8 @@ def edit_attack(run: Run, attack: Attack, link: Link) -> None:
 def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]) -> tuple[int, list[int]]:
     """The image and the images beside it in the table."""
     run, link = chosen[0], links["image"]
+    for problem in meaningless(*(links[name].value for name in ("only", "pick", "images"))):
+        st.info(plain(problem))
     try:
         table = samples(run, epochs[0])
     except RunError as error:
@@ -270,13 +272,10 @@ def default_image(chosen: list[Run], epochs: list[int]) -> int:
 
 def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
     """The picture under the step cursor."""
-    cursor = Cursor(SCREEN, "step")
-    for problem in (cursor.read(shown.attack.steps), arrived(SCREEN)):
+    cursor, form = Cursor(SCREEN, "step"), Switched(SCREEN, "form", "form", FORMS)
+    for problem in (cursor.read(shown.attack.steps), form.read(), *arrived(SCREEN)):
         if problem:
             st.info(plain(problem))
-
-    form = Switched(SCREEN, "form", "form", FORMS)
-    form.read()
 
     @live(None)
     def picture() -> None:

@@ -14,6 +14,7 @@ from streamlit.runtime.secrets import secrets_singleton
 from streamlit.testing.v1 import AppTest
 
 from dynat_core.access import Access, Limits, exposed, is_local, read, read_files
+from dynat_core.config import RunConfig
 from dynat_core.doctor import _strangers
 from dynat_core.errors import ConfigError
 from dynat_core.presets import preset
@@ -280,6 +281,29 @@ def test_an_editor_s_run_bears_the_name_of_who_asked_and_counts_for_them_alone(f
     button(app, "Start the run").click().run()
     assert "You have 1 runs and measurements in the queue, and 1 is the most" in words(app)
     assert waiting_for(RunStore(folder)) == 1 and waiting_for(RunStore(folder), "ben@lab.test") == 0
+
+
+def test_a_model_bears_the_name_of_who_added_it_and_screens_say_it(folder, secrets, monkeypatch):
+    secrets(AUTH + LISTS)
+    asked: list[str] = []
+    monkeypatch.setattr(actions, "_read_apart", lambda name, content, options: (asked.extend(options), ("x", []))[1])
+    monkeypatch.setattr(actions, "person", lambda: "ada@lab.test")
+    monkeypatch.setattr(actions, "refuse_viewers", lambda: None)
+    actions.add_model("net.pt", b"x", {"--name": "a"})
+    assert asked == ["--name=a", "--by=ada@lab.test"]
+    config = RunConfig.build(
+        {"epochs": 0, "model": {"name": "imported", "program": "torchscript"}, "strategy": {"name": "elsewhere"}}
+    )
+    RunStore(folder).create(
+        config, "added", kind="imported", files={"weights/0000.safetensors": b""}, by="<i>@lab.test"
+    )
+    store.look_again()
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app.user = signed("ada@lab.test")
+    app.run()
+    app.query_params["run"] = "added"
+    app.switch_page("pages/check.py").run()
+    assert not app.exception and "Added by &lt;i&gt;@lab.test." in words(app)
 
 
 def test_measurements_count_as_waiting(folder):

@@ -171,9 +171,49 @@ def test_ones_own_training_opens_on_every_screen(folder):
     assert "mine" not in [run.id for run in RunStore(folder).list() if run.state == "interrupted"]
 
 
-def test_damaged_results_hurt_nobody(folder):
-    check = measured(folder, Check(n=20, steps=4, restarts=1))
-    (check.folder / "result.json").write_text(json.dumps({"verdict": {}}))
+DAMAGED = {
+    "no JSON": lambda kind: b"{",
+    "no parts": lambda kind: b"{}",
+    "parts of another kind": lambda kind: json.dumps(
+        {"verdict": {"n": 3}, "rungs": 7, "worst": [], "n": "x", "names": None, "steps": {"k": [1]}}
+    ).encode(),
+}
+
+
+@pytest.fixture
+def shipped(folder) -> Path:
+    """The store with a run that has a check, a ladder, curves and a transfer, as it is shipped."""
+    shutil.copytree(SHIPPED / ONE / "evaluations", folder / ONE / "evaluations")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["check", "ladder", "curves", "transfer"])
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_result_is_a_sentence_in_its_place_and_the_others_are_shown(shipped, kind, damage):
+    (hurt,) = [found for found in evaluations.evaluations(shipped / ONE) if found.kind == kind]
+    (hurt.folder / "result.json").write_bytes(DAMAGED[damage](kind))
     test = opened(run=ONE)
-    assert any("result" in e.value or "error of its own" in e.value for e in test.error)
-    assert RunStore(folder).open(ONE).state == "finished"
+    said = text(test).replace("\\", "")
+    assert [e.value.replace("\\", "") for e in test.error] == [hurt.damage]
+    signs = {"check": "surviving images", "ladder": "Worst case over all attacks", "curves": "as it must",
+             "transfer": "white-box"}  # fmt: skip
+    assert {name: sign in said for name, sign in signs.items()} == {name: name != kind for name in signs}
+
+
+def test_a_request_that_cannot_be_read_is_a_sentence_where_its_measurement_would_be(shipped):
+    (hurt,) = [found for found in evaluations.evaluations(shipped / ONE) if found.kind == "ladder"]
+    (hurt.folder / "request.json").write_text("[]")
+    test = opened(run=ONE)
+    assert [e.value.replace("\\", "") for e in test.error] == [hurt.damage]
+    assert "surviving images" in text(test) and "as it must" in text(test)
+
+
+@pytest.mark.parametrize("page", ["app.py", "pages/epochs.py", "pages/compare.py", "pages/inner_optimizer.py"])
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_result_leaves_every_other_screen_standing(shipped, page, damage):
+    for hurt in evaluations.evaluations(shipped / ONE):
+        (hurt.folder / "result.json").write_bytes(DAMAGED[damage](hurt.kind))
+    test = opened(page, **({"run": f"{ONE},{OTHER}"} if page != "app.py" else {}))
+    assert not test.error
+    assert "is damaged" in text(test)
+    assert RunStore(shipped).open(ONE).state == "finished"

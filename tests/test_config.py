@@ -70,6 +70,37 @@ def test_what_is_wrong_is_said_in_one_sentence(changes, words):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
 
 
+@pytest.mark.parametrize(
+    "typed, milestones",
+    [("[8, 11]", (8, 11)), ("8,11", (8, 11)), ("8, 11", (8, 11)), ("8 11", (8, 11)), ("8", (8,)), ("[]", ()), ("", ()),
+     (" 8 , 11 ,", (8, 11)), ([8, 11], (8, 11))],
+)  # fmt: skip
+def test_a_list_is_typed_as_json_or_as_into_the_form(typed, milestones):
+    for optimizer in ("sgd", "entropy-sgd"):
+        config = RunConfig().with_values({"optimizer.milestones": typed, "optimizer.name": optimizer})
+        assert config.optimizer.milestones == milestones
+
+
+@pytest.mark.parametrize(
+    "typed, words",
+    [
+        ("11,8", "optimizer.milestones must be epochs of at least 1 in rising order, such as [20, 40] (got "),
+        ("0,8", "optimizer.milestones must be epochs of at least 1 in rising order"),
+        ("8;11", "optimizer.milestones.0 must be a whole number (got 8;11)."),
+        ("8,eleven", "optimizer.milestones.1 must be a whole number (got eleven)."),
+        ("8,1.5", "optimizer.milestones.1 must be a whole number"),
+        ("[8, 11", "optimizer.milestones.0 must be a whole number"),
+        ("null", "optimizer.milestones must be a list such as [20, 40]"),
+        ("true", "optimizer.milestones must be a list such as [20, 40]"),
+        ('{"a": 1}', "optimizer.milestones must be a list such as [20, 40]"),
+    ],
+)
+def test_a_list_that_is_none_is_one_sentence(typed, words):
+    with pytest.raises(ConfigError) as caught:
+        RunConfig().with_values({"optimizer.milestones": typed})
+    assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
+
+
 TEXT = st.text(max_size=8)
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | TEXT,

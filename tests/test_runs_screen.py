@@ -28,6 +28,7 @@ from dynat_core.work.analyst import Analyst
 from tests.test_screens import errors, said, scene, show
 from ui import store as ui_store
 from ui.run_list import Wish, asked, rows, table
+from ui.stills import fitted
 
 ROOT = Path(__file__).resolve().parent.parent
 N = 60
@@ -119,6 +120,18 @@ def test_the_screen_opens_filters_by_its_link_and_hides_the_archived(many):
     assert errors(show_runs(state="<script>", by="../..", tag="nobody", archived="maybe")) == []
 
 
+@pytest.mark.parametrize("rows_, height", [(1, "content"), (7, "content"), (10, "content"), (11, 360), (500, 360)])
+def test_a_table_is_as_tall_as_its_rows_up_to_a_limit(rows_, height):
+    assert fitted(rows_, 360, 29) == height
+
+
+def test_the_list_says_who_asked_for_a_run_where_somebody_signed_in(many):
+    assert "by" not in table(rows(many.list())).columns
+    many.create(tiny(seed=9), "run-e", by="ada@lab.test")
+    shown = table(rows(many.list())).set_index("id")["by"]
+    assert shown["run-e"] == "ada@lab.test" and shown["run-a"] == ""
+
+
 def test_choosing_a_filter_goes_into_the_query_string(many):
     app = show_runs()
     app.selectbox(key="all-runs.state").set_value("queued").run()
@@ -181,6 +194,14 @@ def test_five_hundred_runs_are_one_short_look(store):
 def test_an_empty_store_says_how_to_fill_it(store):
     app = show_runs()
     assert errors(app) == [] and any(code.value == "make demos" for code in app.code)
+
+
+def test_a_run_with_a_card_is_not_listed_again_when_the_store_is_looked_at_anew(store, monkeypatch):
+    demo(store)
+    demo(store, "demo-digits-strong-standard")
+    monkeypatch.setattr(ui_store, "runs", lambda: RunStore(store.folder).list())  # other objects each time
+    keys = [button.key for button in show("overview").button]
+    assert "open-demo-digits-strong-standard" in keys and "open-demo-digits-standard" not in keys
 
 
 def test_archived_runs_are_off_the_overview(store):

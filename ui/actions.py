@@ -176,7 +176,8 @@ def add_model(name: str, content: bytes, said: dict[str, str]) -> tuple[str, lis
     for option, value in said.items():
         if not value.isprintable():
             raise ConfigError(f"The {option.strip('-')} has control characters in it; type plain text.")
-    return _read_apart(_plain_name(name), content, [f"{key}={value}" for key, value in said.items()])
+    whose = {"--by": person()} if person() else {}
+    return _read_apart(_plain_name(name), content, [f"{key}={value}" for key, value in (said | whose).items()])
 
 
 def _plain_name(name: str) -> str:

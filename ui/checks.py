@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
 import streamlit as st
 
+from dynat_core.errors import DynatError, RunError
+from dynat_core.reports.compared import UNREADABLE
 from dynat_core.store import evaluations
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.runs import Run
 from dynat_core.store.workers import worker_alive
+from dynat_core.terminal import clean
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.frame import view_only
@@ -19,6 +26,7 @@ from ui.store import checker, store
 from ui.words import duration, plain
 
 BUSY = ("queued", "running")
+_log = logging.getLogger("dynat")
 
 
 def warm_up() -> None:
@@ -30,6 +38,32 @@ def warm_up() -> None:
 def of_kind(run: Run, kind: str) -> list[Evaluation]:
     """The run's evaluations of a kind, newest first."""
     return [found for found in evaluations.evaluations(run.folder) if found.kind == kind]
+
+
+@contextmanager
+def reading(evaluation: Evaluation) -> Iterator[None]:
+    """Draw what an evaluation found: where that is damaged a sentence stands in its place, and the screen goes on."""
+    try:
+        yield
+    except DynatError as error:
+        st.error(plain(error))
+    except UNREADABLE:
+        _log.error("%s cannot be drawn\n%s", evaluation.id, clean(traceback.format_exc()))
+        st.error(plain(evaluation.damage))
+
+
+def found_by(evaluation: Evaluation) -> dict[str, Any] | None:
+    """What it found, None before that. Raises RunError for one that has finished and whose result cannot be read."""
+    result = evaluation.result()
+    if result is None and evaluation.state == "finished":
+        raise RunError(evaluation.damage)
+    return result
+
+
+def say_damaged(run: Run, kind: str) -> None:
+    """A sentence for each evaluation of a kind that cannot be opened."""
+    for sentence in evaluations.damaged(run.folder, kind):
+        st.error(plain(sentence))
 
 
 def busy(evaluation: Evaluation) -> bool:

@@ -91,5 +91,7 @@ def _facts(run: Run) -> str:
             ("commit", last.get("commit")),
         ]
         lines.append(("started", f"{last.get('time')}" + (f" ({len(starts)} starts)" if len(starts) > 1 else "")))
+    if run.by:
+        lines.append(("asked for by" if run.kind == "training" else "added by", run.by))
     lines.append(("folder", run.folder))
     return '<dl class="dynat-pairs">' + "".join(f"<dt>{k}</dt><dd>{escape(str(v))}</dd>" for k, v in lines) + "</dl>"

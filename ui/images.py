@@ -21,15 +21,17 @@ from ui.microscope import (
     edges,
     end,
     filtered,
+    meaningless,
     measured,
     read_images,
     read_lens,
     read_pick,
     through,
 )
+from ui.stills import fitted
 from ui.words import plain
 
-__all__ = ["Pick", "image_table", "listed", "read_pick"]
+__all__ = ["Pick", "image_table", "listed", "meaningless", "read_pick"]
 
 # turn(change): what a person changed. It changes the lens as it is by then: callbacks run before the script, so the one
 # that the script drew last may lack what was changed a moment before.
@@ -270,7 +272,7 @@ def _rows(
     }
     st.dataframe(
         table, key=key, on_select=selected, selection_mode="single-row", selection_default=default, hide_index=True,
-        height=290, row_height=27, column_config=config, placeholder="–",
+        height=fitted(len(shown), 290, 27), row_height=27, column_config=config, placeholder="–",
     )  # fmt: skip
     if len(rows) > SHOWN:
         st.caption(f"The first {SHOWN:,} of {len(rows):,} images; a filter narrows them down.")

@@ -8,7 +8,7 @@ unless the person went Back to it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,17 @@ class Link:
         return [(old, when) for old, when in known if time.monotonic() - when < SETTLING]
 
 
+def unknown(link: Link, options: Iterable[str], what: str = "") -> str | None:
+    """A sentence about a value of the query string that is none of `options`; None where it is one, or is not there.
+
+    what: the word for it; default its name there.
+    """
+    known = list(options)
+    if link.value is None or link.value in known:
+        return None
+    return f"There is no {what or link.name} called {link.value[:40]!r}; there is {', '.join(known) or 'none'}."
+
+
 def choice(screen: str, name: str, label: str, options: dict[str, str], what: str = "", **how: Any) -> str:
     """A segmented control whose value (a key of `options`, the first is the default) is in the query string.
 
@@ -104,8 +115,8 @@ def choice(screen: str, name: str, label: str, options: dict[str, str], what: st
     default = next(iter(options))
     if link.arrived() or key not in st.session_state:
         st.session_state[key] = link.value if link.value in options else default
-        if link.value is not None and link.value not in options:
-            st.error(plain(f"There is no {what or name} called {link.value[:40]!r}; there is {', '.join(options)}."))
+        if problem := unknown(link, options, what):
+            st.error(plain(problem))
 
     def changed() -> None:
         link.write(None if st.session_state[key] == default else st.session_state[key])
@@ -140,9 +151,9 @@ class Switched:
         self._link, self._switch, self._options = Link(screen, name), switch, options
         self._heard = f"link.heard.{screen}.{name}"
 
-    def read(self) -> None:
-        """Take a deep link or Back, in a whole run."""
-        self._link.arrived()
+    def read(self) -> str | None:
+        """Take a deep link or Back, in a whole run; returns a sentence when it asks for what is no option."""
+        return unknown(self._link, self._options) if self._link.arrived() else None
 
     @property
     def value(self) -> str:

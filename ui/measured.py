@@ -18,7 +18,7 @@ from dynat_core.views.facts import share
 from dynat_core.views.words import percent
 from ui import actions
 from ui.access import may_edit, why_not
-from ui.checks import busy, of_kind, progress
+from ui.checks import busy, found_by, of_kind, progress, reading, say_damaged
 from ui.choose import titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, teaching, view_only
@@ -56,11 +56,13 @@ def section(
         if newest is None:
             return
         progress(newest, newest.name)
-        known = newest.result()
-        if known is not None:
-            result(newest, known)
-            take_away_evaluation(run, newest)
+        with reading(newest):
+            known = found_by(newest)
+            if known is not None:
+                result(newest, known)
+                take_away_evaluation(run, newest)
 
+    say_damaged(run, kind)
     shown()
     if view_only() or not (run.kept_epochs() or run.kind == "imported"):
         if newest is None:

@@ -94,7 +94,12 @@ class Lens:
 
 def read_lens(text: str | None) -> Lens:
     """The lens of a query string; what means nothing in it is left out."""
-    lens = Lens()
+    return _read_lens(text)[0]
+
+
+def _read_lens(text: str | None) -> tuple[Lens, list[str]]:
+    """The lens, and the parts of the text that mean nothing."""
+    lens, odd = Lens(), []
     for part in (text or "")[:500].split(";"):
         name, equals, value = part.partition("=")
         if not equals and name in FILTERS:
@@ -105,7 +110,22 @@ def read_lens(text: str | None) -> Lens:
             lens = replace(lens, by=value.lstrip("-"), falling=value.startswith("-"))
         elif (pick := read_pick(f"{name},{value}")) is not None:
             lens = lens.kept(pick)
-    return lens
+        elif part.strip():
+            odd.append(part)
+    return lens, odd
+
+
+def meaningless(only: str | None, pick: str | None, images: str | None) -> list[str]:
+    """A sentence for each of these values of a query string that says something that cannot be read."""
+    said = []
+    if odd := _read_lens(only)[1]:
+        said.append(f"The link's only={odd[0][:40]!r} means nothing here; it is like fooled;true=4;margin=,0;by=-fosc.")
+    if pick and read_pick(pick) is None:
+        said.append(f"The link's pick={pick[:40]!r} means nothing here; it is like relative_fosc,0.05,0.1.")
+    odd = [part for part in (images or "").split(",") if part.strip() and not read_images(part)]
+    if odd:
+        said.append(f"The link's images={odd[0][:40]!r} is no image; they are whole numbers with commas between them.")
+    return said
 
 
 def read_pick(text: str | None) -> Pick | None:

@@ -109,9 +109,10 @@ def _outcome(run: Run) -> dict[str, Any] | None:
 def table(found: Sequence[Row], sized: bool = True) -> pd.DataFrame:
     """What the list shows of each row. A robust accuracy stands with its interval, n and attack.
 
-    sized: with the megabytes that each takes.
+    sized: with the megabytes that each takes. Who asked for a run or added a model stands there where somebody did.
     """
-    return pd.DataFrame([_cells(row, sized) for row in found])
+    table = pd.DataFrame([_cells(row, sized) for row in found])
+    return table if any(row.run.by for row in found) else table.drop(columns="by", errors="ignore")
 
 
 def _cells(row: Row, sized: bool) -> dict[str, object]:
@@ -130,6 +131,7 @@ def _cells(row: Row, sized: bool) -> dict[str, object]:
         "tags": ", ".join(row.label.tags),
         "note": row.label.note.partition("\n")[0],
         "made": row.run.created,
+        "by": row.run.by,
         "id": row.run.id,
     }
     if row.state == "broken":

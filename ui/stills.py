@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Literal
 
 import streamlit as st
 
 from dynat_core.views import View
+from dynat_core.views.described import described
 from dynat_core.views.figures import literal
 from dynat_core.views.still import painted
 
@@ -30,8 +32,15 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], markup: bool = Fa
     st.html(f'<div class="dynat-wide">{drawn}</div>')
 
 
+def fitted(rows: int, height: int, row_height: int) -> int | Literal["content"]:
+    """The height of a table of `rows`: as tall as they are, and never more than `height` pixels. A taller one would be
+    filled up with empty rows."""
+    return "content" if (rows + 1) * row_height < height - row_height else height
+
+
 def picture(view: View, key: str, zooms: bool = False) -> None:
-    """A picture in the theme of the page, under its title; its own button saves it.
+    """A picture in the theme of the page, under its title and with words for those who cannot see it; its own button
+    saves it.
 
     zooms: it can be zoomed into, and is saved as SVG instead of PNG.
     """
@@ -42,4 +51,4 @@ def picture(view: View, key: str, zooms: bool = False) -> None:
     figure["layout"]["font"] = figure["layout"].get("font", {}) | {"family": _FONT}
     save = {"filename": view.id, "format": "svg"} if zooms else {"filename": view.id, "format": "png", "scale": 3}
     config = {"displaylogo": False, "toImageButtonOptions": save, **(_ZOOMING if zooms else _STILL)}
-    st.plotly_chart(figure, theme=None, key=key, config=config)
+    st.plotly_chart(figure, theme=None, key=key, config=config, alt=described(view))

@@ -52,16 +52,18 @@ def threshold_picture(screen: str, shown: list[tuple[Run, int]], names: dict[str
     scene = threshold(models, form.value, _attack(shown[0][0]))
     where = ", ".join(f"epoch {epoch} of {names[run.id]}" for run, epoch in shown)
     st.caption(plain(f"All recorded paths together: {where}."))
+    if cursor.goto is not None and cursor.goto > scene.last:
+        st.info(plain(f"There is no {NAME} {cursor.goto}; the last one is {scene.last}."))
     start = round(OPENS * scene.last) if cursor.goto is None else min(cursor.goto, scene.last)
     with st.container(key="threshold-picture"):
         report = scrubber(NAME, scene, run=token, cursor=start, jump=cursor.jump)
     cursor.heard(report)
 
 
-def arrived(screen: str) -> str | None:
-    """Take a deep link or Back, in a whole run; returns a sentence for a threshold that cannot be."""
-    Switched(screen, "stop", "form", [name for name, _ in FORMS]).read()
-    return Cursor(screen, NAME).read()
+def arrived(screen: str) -> list[str]:
+    """Take a deep link or Back, in a whole run; returns sentences for a form and a threshold that cannot be."""
+    form = Switched(screen, "stop", "form", [name for name, _ in FORMS])
+    return [problem for problem in (form.read(), Cursor(screen, NAME).read()) if problem]
 
 
 def _attack(run: Run) -> str:

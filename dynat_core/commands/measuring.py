@@ -72,7 +72,7 @@ def model(arguments: argparse.Namespace) -> int:
     wish = model_adding.Wish(
         data=arguments.data, eps=arguments.eps, norm=arguments.norm, architecture=arguments.architecture,
         normalisation=arguments.normalisation, name=arguments.name, id=arguments.id, n=arguments.n,
-        programs=not arguments.weights_only,
+        programs=not arguments.weights_only, by=arguments.by,
     )  # fmt: skip
     return launched(model_adding.add_model(RunStore(), Path(arguments.file), wish, print), arguments.wait)
 
@@ -90,6 +90,7 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     add("--name", metavar="TITLE", help="a title to find the model by")
     add("--id", metavar="ID", help="the name of its folder; one is made up by default")
     add("--n", type=int, default=256, metavar="N", help="test images to measure it on, 256 by default")
+    add("--by", default="", metavar="WHO", help="who brings it in; the screens say so themselves where people sign in")
     add("--wait", action="store_true", help="show how it goes, and return when it has been measured")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -180,14 +180,18 @@ class RunConfig(Settings):
             raise ConfigError(sentence(error, cls, kinds, {"recording": Recording})) from error
 
     def with_values(self, changes: Mapping[str, Any]) -> RunConfig:
-        """A copy with dotted keys changed, `{"strategy.c_max": "0.1"}`; text is read as JSON where it is JSON.
+        """A copy with dotted keys changed, `{"strategy.c_max": "0.1"}`; text is read as JSON where it is JSON, and
+        a list also as it is typed into the form, `8, 11`.
 
         A change of kind (`strategy.name`, `threat.norm`) keeps the settings that both kinds have. Raises ConfigError.
         """
         tree = self.model_dump(mode="json")
         ordered = sorted(changes.items(), key=lambda item: item[0].rpartition(".")[2] not in _TAGS)
         for key, value in ordered:
-            _put(tree, key, _read(value))
+            read = _read(value)
+            if isinstance(value, str) and _is_list(key):
+                read = _as_list(value, read)
+            _put(tree, key, read)
         return RunConfig.build(tree)
 
 
@@ -238,6 +242,21 @@ def _read(value: Any) -> Any:
         return json.loads(value)
     except (json.JSONDecodeError, RecursionError):
         return value
+
+
+def _is_list(key: str) -> bool:
+    """Whether a dotted key is a setting that holds several values, in any kind of its group."""
+    group, _, name = key.partition(".")
+    kinds = _UNIONS[group][1].values() if group in _UNIONS else ()
+    fields = [kind.model_fields[name] for kind in kinds if name in kind.model_fields]
+    return any(get_origin(field.annotation) is tuple for field in fields)
+
+
+def _as_list(text: str, read: Any) -> Any:
+    """`8,11`, `8 11` or `8` as a list of its parts; what is JSON but no number stays what it is."""
+    if isinstance(read, bool) or not isinstance(read, str | int | float):
+        return read
+    return [_read(part) for part in text.replace(",", " ").split()]
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:

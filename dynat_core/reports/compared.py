@@ -5,7 +5,7 @@ No torch: screens import this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,14 @@ from dynat_core.views.epoch_runs import asking, gradients
 from dynat_core.views.facts import share
 
 NOT_CHECKED = "not yet checked"
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+)  # what a damaged result raises
 
 
 def read_all(runs: Sequence[Run]) -> tuple[list[Run], list[Compared], list[str]]:
@@ -102,7 +110,15 @@ def verdict(run: Run, epoch: int) -> str:
     """What the newest finished check of this epoch says of its attack, in few words, at the run's own eps and norm; the
     check's own accuracy stands beside it. NOT_CHECKED without one."""
     found = latest(run, "check", epoch)
-    said = ((found.result() or {}).get("verdict") or {}) if found else {}
+    if found is None:
+        return NOT_CHECKED
+    try:
+        return _verdict((found.result() or {})["verdict"])
+    except UNREADABLE:
+        return f"the evaluation {found.name} is damaged"
+
+
+def _verdict(said: Mapping[str, Any]) -> str:
     if not said.get("n"):
         return NOT_CHECKED
     reached = f"the check leaves {share(said['robust'], said['n'])} of {said['n']}"
@@ -134,11 +150,19 @@ def attack_seeds(run: Run, epoch: int) -> list[tuple[int, int, int]]:
     for other in evaluations(run.folder):
         if other.kind != "ladder" or other.state != "finished" or _but_seed(other) != _but_seed(newest):
             continue
-        result = other.result() or {}
-        worst = result.get("worst") or {}
-        if "correct" in worst and "n" in result:
-            found.setdefault(other.settings.seed, (other.settings.seed, worst["correct"], result["n"]))
+        if (worst := worst_case(other)) is not None:
+            found.setdefault(other.settings.seed, (other.settings.seed, *worst))
     return [found[seed] for seed in sorted(found)]
+
+
+def worst_case(ladder: Evaluation) -> tuple[int, int] | None:
+    """(images standing under every attack, images) of a finished ladder; None where its result is damaged."""
+    try:
+        result = ladder.result() or {}
+        correct, n = result["worst"]["correct"], result["n"]
+        return (correct, n) if 0 <= correct <= n and n > 0 else None
+    except UNREADABLE:
+        return None
 
 
 def _but_seed(evaluation: Evaluation) -> Any:
@@ -153,13 +177,13 @@ def _epoch(run: Run, which: int | str) -> int | None:
 
 
 def _climbed(ladder: Evaluation) -> tuple[dict[str, np.ndarray] | None, np.ndarray | None, dict[str, Any] | None]:
-    """(rung -> outcome of each image, image numbers, result) of a finished ladder; Nones where its table is damaged."""
+    """(rung -> outcome of each image, image numbers, result) of a finished ladder; Nones where it is damaged."""
+    prefix = "correct/"
     try:
         table = ladder.samples()
-    except RunError:
+        names = [rung["name"] for rung in (ladder.result() or {})["rungs"] if prefix + rung["name"] in table]
+    except (RunError, *UNREADABLE):
         return None, None, None
-    prefix = "correct/"
-    names = [rung["name"] for rung in (ladder.result() or {}).get("rungs", []) if prefix + rung["name"] in table]
     if not names or "index" not in table:
         return None, None, None
     rungs = {name: table[prefix + name].to_numpy() for name in names}

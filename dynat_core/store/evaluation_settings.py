@@ -100,7 +100,8 @@ def asked(kind: str, changes: Mapping[str, str]) -> Check | Again | Ladder | Cur
     for key, text in changes.items():
         field = known.model_fields.get(key) if known else None
         several = field is not None and "tuple" in str(field.annotation)
-        values[key] = [part.strip() for part in text.split(",")] if several else _read(text)
+        listed = several and not text.lstrip().startswith("[")  # else JSON, which is taken too
+        values[key] = [part.strip() for part in text.split(",")] if listed else _read(text)
     return build(values)
 
 

@@ -55,13 +55,18 @@ class Evaluation:
                 f"{FORMAT}; open it with the version of Dynat that wrote it."
             )
         if request is None or version != FORMAT or odd_entry(folder):
-            raise RunError(f"The evaluation {self.name} of {self.run_id} is damaged; delete its folder.")
+            raise RunError(self.damage)
         try:
             self.settings: Any = build(request["settings"])
             self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
             self.by = str(request.get("by") or "")
         except (ConfigError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"The evaluation {self.name} of {self.run_id} is damaged; delete its folder.") from error
+            raise RunError(self.damage) from error
+
+    @property
+    def damage(self) -> str:
+        """The sentence where its request or its result cannot be read."""
+        return f"The evaluation {self.name} of {self.run_id} is damaged; delete its folder."
 
     def __repr__(self) -> str:
         return f"Evaluation({self.run_id}/{self.name}, {self.state})"
@@ -140,6 +145,18 @@ class Evaluation:
 def evaluations(run_folder: Path) -> list[Evaluation]:
     """All evaluations of a run that can be read, newest first."""
     return _readable(run_folder, _names(run_folder))[::-1]
+
+
+def damaged(run_folder: Path, kind: str) -> list[str]:
+    """A sentence for each evaluation of a kind, by its name, that cannot even be opened."""
+    found = []
+    for name in _names(run_folder):
+        try:
+            if name.startswith(f"{kind}-"):
+                Evaluation(run_folder / FOLDER / name)
+        except RunError as error:
+            found.append(str(error))
+    return found
 
 
 def waiting(run_folder: Path) -> list[Evaluation]:

@@ -40,12 +40,16 @@ def _accuracy_axis() -> dict[str, Any]:
     return figures.axis("right under the attack", (-0.02, 1.02), tickformat=".0%", nticks=5, fixedrange=True)
 
 
-def _traces(x: Sequence[float], curve: Mapping[str, Any], style: tuple[str, str, str]) -> list[dict[str, Any]]:
-    """A curve with the band of its 95 % intervals and what stands under the pointer."""
+def _traces(
+    x: Sequence[float], curve: Mapping[str, Any], style: tuple[str, str, str], names: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """A curve with the band of its 95 % intervals and what stands under the pointer. names: of the places, where they
+    are no numbers."""
     color, dash, name = style
+    said = names or [f"{v}" if isinstance(v, int) else number(v) for v in x]
     texts = [
-        f"{name}: {number(v)}: {100 * a:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-        for v, a, low, high in zip(x, curve["accuracy"], curve["low"], curve["high"], strict=True)
+        f"{name}: {v}: {100 * a:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        for v, a, low, high in zip(said, curve["accuracy"], curve["low"], curve["high"], strict=True)
     ]
     line = figures.line(x, curve["accuracy"], color, dash)
     line |= {"mode": "lines+markers", "text": texts, "hoverinfo": "text", "name": name}
@@ -71,7 +75,7 @@ def _steps(found: Mapping[str, Any]) -> View:
 
 
 def _curve(view: str, title: str, x: Sequence[float], curve: Mapping[str, Any], words: str, **axis: Any) -> View:
-    data = _traces(x, curve, ("@ink", "solid", "cross-entropy"))
+    data = _traces(x, curve, ("@ink", "solid", "cross-entropy"), axis.get("ticktext", ()))
     layout = figures.layout(figures.axis(words, **axis), _accuracy_axis(), hovermode="closest")
     return View(view, title, height=HEIGHT, fig={"data": data, "layout": layout})
 
@@ -131,7 +135,7 @@ def _fosc(samples: pd.DataFrame) -> View:
     ):
         texts = [f"image {k}, {name}" for k in samples["index"].to_numpy()[mask]]
         traces.append(
-            {"type": "scatter", "mode": "markers", "x": np.maximum(l1[mask], LEAST).tolist(),
+            {"type": "scatter", "mode": "markers", "name": name, "x": np.maximum(l1[mask], LEAST).tolist(),
              "y": np.maximum(rho[mask], LEAST).tolist(), "text": texts, "hovertemplate": "%{text}<extra></extra>",
              "marker": {"color": color, "symbol": symbol, "size": 6}}
         )  # fmt: skip

@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Wish:
     """What somebody said about the file; None is found out. n: test images measured. programs: whether a file that is a
-    program is taken too."""
+    program is taken too. by: who brings it in, where people sign in."""
 
     data: str | None = None
     eps: str | None = None
@@ -50,6 +50,7 @@ class Wish:
     id: str | None = None
     n: int = 256
     programs: bool = True
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def add_model(store: RunStore, path: Path, wish: Wish, say: Say) -> Run:
     say(f"To be measured on {wish.n} images of {settings.words}, {config.attack_words()}")
     if found.program:
         trust(store.folder, *files.values())
-    return store.create(config, wish.id, kind="imported", files=files)
+    return store.create(config, wish.id, kind="imported", files=files, by=wish.by)
 
 
 def _config(wish: Wish, settings: Data, model: dict[str, str]) -> RunConfig:

@@ -279,6 +279,10 @@ def test_a_link_says_everything_and_a_wrong_one_says_what_is_wrong(saved):
     problem = page.locator(".pg-problem")
     expect(problem).to_contain_text('The link asks for eps = "7"; it must be between 0.02 and 0.3.')
     expect(problem).to_contain_text("There is no class C among the points")
+    page = saved("stop=50&steps=7&step=15")
+    problem = page.locator(".pg-problem")
+    expect(problem).to_contain_text("There is no stop 50 of the tour; the last one is 9.")
+    expect(problem).to_contain_text("There is no step 15; the last one is 7.")
 
 
 def test_box_and_paper_differ_only_at_the_edge(saved):

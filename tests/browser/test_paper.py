@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("playwright")
@@ -35,6 +37,8 @@ def test_tables_and_figures_are_reached_by_keyboard_and_fit_the_window(page, add
     page.keyboard.press("Space")
     expect(page.locator(".js-plotly-plot")).to_have_count(3)
     expect(page.get_by_text("4c. Dynamic: FOSC of its training examples")).to_be_visible()
+    name = re.compile(r"^4c\. Dynamic: .* Chart, across: FOSC, .*epoch 1: ")
+    expect(page.get_by_role("figure", name=name)).to_have_count(1)  # as a screen reader finds it
     wait_query(page, show="4", data="digits")
     settled(page)
     for legend in page.locator(".js-plotly-plot .legend").all():

@@ -40,12 +40,19 @@ function readAddress(query, begin) {
     if (value === undefined) problems.push(`The link asks for ${name} = "${asked.get(name).slice(0, 30)}"; it must be ${words}.`);
     else found[setting] = value;
   }
+  if (found.lesson > STOPS.length) {
+    problems.push(`There is no stop ${found.lesson} of the tour; the last one is ${STOPS.length}.`);
+    delete found.lesson;
+  }
   const now = {...begin(found.lesson ?? DEFAULTS.lesson), ...found};
   if (now.label >= CLASSES[now.data]) {
     problems.push(`There is no class ${NAMES[now.label]} among the points "${now.data}".`);
     now.label = 0;
   }
-  now.step = Math.min(now.step, now.steps);
+  if (now.step > now.steps) {
+    if (found.step !== undefined) problems.push(`There is no step ${now.step}; the last one is ${now.steps}.`);
+    now.step = now.steps;
+  }
   return {now, problems};
 }
 
