@@ -6,6 +6,7 @@ Ray listens on the loopback address alone, without dashboard and without usage r
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import PATIENCE, assert_same, recorded, tiny, until
+from running import PATIENCE, assert_same, load_torch, recorded, silence, tiny, until
 
 from dynat_core.config import RunConfig
 from dynat_core.files import read_json
@@ -36,14 +37,25 @@ SETTINGS = {
 }
 
 
+def of(cluster, number: int) -> list:
+    """The cluster's nodes beside its head, which works on nothing since it is never lost: as many as are wanted."""
+    nodes = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+    for node in nodes[number:]:
+        cluster.remove_node(node)
+    nodes = nodes[:number]
+    while len(nodes) < number:
+        nodes.append(cluster.add_node(**NODE))
+    return nodes
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator:
     from ray.cluster_utils import Cluster
 
     kept = dict(os.environ)
     os.environ.update(SETTINGS)
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    cluster.add_node(**NODE)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
+    of(cluster, 2)
     try:
         yield cluster
     finally:
@@ -79,6 +91,11 @@ def alone(folder: Path, config: RunConfig) -> Run:
     return run
 
 
+def place(run: Run) -> str | None:
+    """The node that records it."""
+    return (read_json(run.folder / "lease.json") or {}).get("where")
+
+
 def listening_of_ray() -> list[str]:
     """The addresses on which sockets of Ray's processes listen (Linux)."""
     sockets = set()
@@ -104,10 +121,7 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     store = RunStore(tmp_path / "store")
     configs = [tiny(seed="1", **LONGER), tiny(seed="2", **LONGER), tiny(seed="3")]
     runs = [store.create(config) for config in configs]
-    dying = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
-
-    def place(run: Run) -> str | None:
-        return (read_json(run.folder / "lease.json") or {}).get("where")
+    dying, staying = of(cluster, 2)
 
     def trained_there() -> list[Run]:
         return [run for run in runs if run.running and place(run) == dying.node_id and len(run.records()) >= 2]
@@ -120,7 +134,7 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     ensure_worker(store.folder)
     assert not list((store.folder / ".worker").glob("*.alive")), "no worker of this machine beside a cluster"
     said = dispatching.said()
-    assert f"{lost.id} died" in said and f"{lost.id} finished on node {cluster.head_node.node_id[:8]}" in said, said
+    assert f"{lost.id} died" in said and f"{lost.id} finished on node {staying.node_id[:8]}" in said, said
     assert f"on node {dying.node_id[:8]}" not in said, "it died before it finished anything"
     assert [run.state for run in runs] == ["finished"] * 3
     assert [len(run.starts()) for run in runs] == [1 + (run is lost) for run in runs]
@@ -132,8 +146,7 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
 
 def test_two_workers_share_a_run_and_find_what_one_finds(cluster, tmp_path):
     """Without an attack, whose signs could turn on a rounding: in float32 the weights are those of one process."""
-    if len(cluster.list_all_nodes()) < 2:
-        cluster.add_node(**NODE)
+    of(cluster, 2)
     store = RunStore(tmp_path / "store")
     config = tiny(**{"strategy.name": "unsecured"})
     shared = store.create(config)
@@ -150,6 +163,69 @@ def test_two_workers_share_a_run_and_find_what_one_finds(cluster, tmp_path):
     ours, theirs = shared.samples(2), reference.samples(2)
     assert list(ours["index"]) == list(theirs["index"])
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3, atol=1e-4)
+
+
+def together(folder: Path, config: RunConfig) -> Run:
+    """The same run, shared by two processes that nothing disturbs, without a cluster."""
+    run = RunStore(folder).create(config)
+    load_torch()
+
+    def work(rank: int) -> None:
+        import torch
+
+        from dynat_core.training.group import Group
+        from dynat_core.work.worker import run_job, share_job
+
+        silence()
+        torch.set_num_threads(1)
+        where = f"file://{folder / 'meeting'}"
+        torch.distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=2)
+        share_job(run.folder, None, Group()) if rank else run_job(run.folder, group=Group())
+
+    children = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(PATIENCE)
+    assert run.state == "finished", run.problem
+    return run
+
+
+def sharing(nodes: list) -> list:
+    """Those of the nodes on which a worker of a shared run lives (Linux)."""
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and b"TrainWorker" in (entry / "cmdline").read_bytes():
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                found += [raylets[parent]] if parent in raylets else []
+    return found
+
+
+def test_nodes_lost_under_a_shared_run_change_nothing(cluster, tmp_path):
+    """Two of three nodes share a run. The node of the second worker dies, then that of the first, which records; each
+    time two are left, and in the end the records are those of a run that two shared undisturbed."""
+    nodes = of(cluster, 3)
+    store = RunStore(tmp_path / "store")
+    config = tiny(**LONGER)
+    run = store.create(config)
+    dispatching = Dispatching(cluster, store, "--once", "--split", "2")
+    for loss in ("second", "first"):
+        last = len(run.records())
+        until(lambda last=last: run.running and place(run) and len(run.records()) >= last + 2, "it is shared and goes on")
+        first = next(node for node in nodes if node.node_id == place(run))
+        (second,) = [node for node in sharing(nodes) if node is not first]
+        dying = first if loss == "first" else second
+        cluster.remove_node(dying, allow_graceful=False)
+        nodes.remove(dying)
+        if len(nodes) < 2:
+            nodes.append(cluster.add_node(**NODE))
+    said = dispatching.said()
+    assert said.count(f"{run.id} died") == 2, said
+    assert run.state == "finished", run.problem
+    assert [start.get("workers") for start in run.starts()] == [2, 2, 2]
+    assert_same(run, together(tmp_path / "together", config))
 
 
 @pytest.mark.parametrize(
