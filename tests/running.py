@@ -120,6 +120,32 @@ def finished_run(store: Path, config: RunConfig) -> Run:
     return run
 
 
+def shared_run(store: Path, config: RunConfig, size: int = 2) -> Run:
+    """The same, shared by `size` processes as by workers of a cluster."""
+    run = RunStore(store).create(config)
+    load_torch()
+
+    def work(rank: int) -> None:
+        import torch
+
+        from dynat_core.training.group import Group
+        from dynat_core.work.worker import run_job, share_job
+
+        silence()
+        meeting = f"file://{store / 'meeting'}"
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+        share_job(run.folder, None, Group()) if rank else run_job(run.folder, group=Group())
+
+    children = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(size)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(PATIENCE)
+    (store / "meeting").unlink(missing_ok=True)
+    assert run.state == "finished", run.problem
+    return run
+
+
 def until(happened: Callable[[], object], what: str) -> None:
     """Wait until `happened()` is true."""
     end = time.monotonic() + PATIENCE

@@ -6,7 +6,6 @@ Ray listens on the loopback address alone, without dashboard and without usage r
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import PATIENCE, assert_same, load_torch, recorded, silence, tiny, until
+from running import PATIENCE, assert_same, recorded, shared_run, tiny, until
 
 from dynat_core.config import RunConfig
 from dynat_core.files import read_json
@@ -34,6 +33,7 @@ SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "PYTHONPATH": str(ROOT),
     "DYNAT_LEASE": "6",
+    "RAY_worker_niceness": "0",  # else it is 15, and other work on this machine starves what is tested
 }
 
 
@@ -165,32 +165,6 @@ def test_two_workers_share_a_run_and_find_what_one_finds(cluster, tmp_path):
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3, atol=1e-4)
 
 
-def together(folder: Path, config: RunConfig) -> Run:
-    """The same run, shared by two processes that nothing disturbs, without a cluster."""
-    run = RunStore(folder).create(config)
-    load_torch()
-
-    def work(rank: int) -> None:
-        import torch
-
-        from dynat_core.training.group import Group
-        from dynat_core.work.worker import run_job, share_job
-
-        silence()
-        torch.set_num_threads(1)
-        where = f"file://{folder / 'meeting'}"
-        torch.distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=2)
-        share_job(run.folder, None, Group()) if rank else run_job(run.folder, group=Group())
-
-    children = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(PATIENCE)
-    assert run.state == "finished", run.problem
-    return run
-
-
 def sharing(nodes: list) -> list:
     """Those of the nodes on which a worker of a shared run lives (Linux)."""
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
@@ -213,7 +187,9 @@ def test_nodes_lost_under_a_shared_run_change_nothing(cluster, tmp_path):
     dispatching = Dispatching(cluster, store, "--once", "--split", "2")
     for loss in ("second", "first"):
         last = len(run.records())
-        until(lambda last=last: run.running and place(run) and len(run.records()) >= last + 2, "it is shared and goes on")
+        until(
+            lambda last=last: run.running and place(run) and len(run.records()) >= last + 2, "it is shared and goes on"
+        )
         first = next(node for node in nodes if node.node_id == place(run))
         (second,) = [node for node in sharing(nodes) if node is not first]
         dying = first if loss == "first" else second
@@ -225,7 +201,7 @@ def test_nodes_lost_under_a_shared_run_change_nothing(cluster, tmp_path):
     assert said.count(f"{run.id} died") == 2, said
     assert run.state == "finished", run.problem
     assert [start.get("workers") for start in run.starts()] == [2, 2, 2]
-    assert_same(run, together(tmp_path / "together", config))
+    assert_same(run, shared_run(tmp_path / "together", config))
 
 
 @pytest.mark.parametrize(

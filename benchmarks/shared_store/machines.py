@@ -53,7 +53,6 @@ volume remote
   option remote-subvolume brick
 end-volume
 """
-_CACHES = ("write-behind", "open-behind", "quick-read", "md-cache")  # what a client of a volume has by default
 _SSHD = """
 ListenAddress 127.0.0.1
 Port {port}
@@ -110,10 +109,12 @@ class Gluster(Server):
     """GlusterFS: one brick, and clients with the caches that they have by default."""
 
     programs = ("glusterfsd", "glusterfs")
+    caches: tuple[str, ...] = ("write-behind", "open-behind", "quick-read", "md-cache")
+    options: tuple[str, ...] = ()
 
     def serve(self) -> subprocess.Popen[bytes]:
         parts, below = [_CLIENT.format(port=self.port)], "remote"
-        for cache in _CACHES:
+        for cache in self.caches:
             parts.append(f"volume {cache}\n  type performance/{cache}\n  subvolumes {below}\nend-volume\n")
             below = cache
         (self.folder / "client.vol").write_text("".join(parts))
@@ -122,7 +123,15 @@ class Gluster(Server):
         return subprocess.Popen(["glusterfsd", "-N", "-f", str(self.folder / "brick.vol"), "-l", str(log)])
 
     def mount(self, at: Path) -> list[str]:
-        return ["glusterfs", "-f", str(self.folder / "client.vol"), "-l", str(self.folder / "client.log"), str(at)]
+        words = ["-f", str(self.folder / "client.vol"), "-l", str(self.folder / "client.log")]
+        return ["glusterfs", *words, *self.options, str(at)]
+
+
+class GlusterUncached(Gluster):
+    """GlusterFS whose clients keep nothing of small files and attributes."""
+
+    caches = ("write-behind", "open-behind")
+    options = ("--attribute-timeout=0", "--entry-timeout=0")
 
 
 class Ssh(Server):
@@ -153,7 +162,8 @@ class SshUncached(Ssh):
     options = ("dir_cache=no", "attr_timeout=0", "entry_timeout=0", "negative_timeout=0")
 
 
-SERVERS: dict[str, type[Server]] = {"glusterfs": Gluster, "sshfs": Ssh, "sshfs-uncached": SshUncached}
+SERVERS: dict[str, type[Server]] = {"glusterfs": Gluster, "glusterfs-uncached": GlusterUncached, "sshfs": Ssh,
+                                    "sshfs-uncached": SshUncached}  # fmt: skip
 
 
 class Machine:
@@ -206,3 +216,38 @@ class Machine:
         while os.path.exists(f"/proc/{self._first}") and time.monotonic() < end:
             time.sleep(0.02)
         self._log.close()
+
+    # -- what runs on it
+
+    def _processes(self) -> list[Path]:
+        ours = os.readlink(f"/proc/{self._first}/ns/mnt")
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(entry / "ns/mnt") == ours:
+                    found.append(entry)
+            except OSError:
+                continue
+        return found
+
+    def runs(self, word: str) -> bool:
+        """Whether a process of it has this word in its command."""
+        return any(word.encode() in _read(entry / "cmdline") for entry in self._processes())
+
+    def open_files(self, name: str) -> list[str]:
+        """The folders whose file called `name` is open on it."""
+        found = set()
+        for entry in self._processes():
+            try:
+                files = {os.readlink(file) for file in (entry / "fd").iterdir()}
+            except OSError:
+                continue
+            found |= {Path(file).parent.name for file in files if file.endswith("/" + name)}
+        return sorted(found)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
