@@ -120,10 +120,10 @@ def finished_run(store: Path, config: RunConfig) -> Run:
     return run
 
 
-def shared_run(store: Path, config: RunConfig, size: int = 2) -> Run:
-    """The same, shared by `size` processes as by workers of a cluster."""
-    run = RunStore(store).create(config)
+def sharing(run: Run, size: int = 2) -> list[Any]:
+    """`size` forked processes that share `run` as workers of a cluster do; the first records it."""
     load_torch()
+    meeting = run.folder.parent / f".meeting-{time.monotonic_ns()}"
 
     def work(rank: int) -> None:
         import torch
@@ -132,16 +132,20 @@ def shared_run(store: Path, config: RunConfig, size: int = 2) -> Run:
         from dynat_core.work.worker import run_job, share_job
 
         silence()
-        meeting = f"file://{store / 'meeting'}"
-        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+        torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
         share_job(run.folder, None, Group()) if rank else run_job(run.folder, group=Group())
 
     children = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(size)]
     for child in children:
         child.start()
-    for child in children:
+    return children
+
+
+def shared_run(store: Path, config: RunConfig) -> Run:
+    """A run of `config` that two processes share and nothing ever interrupted."""
+    run = RunStore(store).create(config)
+    for child in sharing(run):
         child.join(PATIENCE)
-    (store / "meeting").unlink(missing_ok=True)
     assert run.state == "finished", run.problem
     return run
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import PATIENCE, assert_same, recorded, shared_run, tiny, until
+from running import PATIENCE, assert_same, recorded, tiny, until
 
 from dynat_core.config import RunConfig
 from dynat_core.files import read_json
@@ -144,64 +144,34 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     assert not worker_alive(store.folder)
 
 
-def test_two_workers_share_a_run_and_find_what_one_finds(cluster, tmp_path):
-    """Without an attack, whose signs could turn on a rounding: in float32 the weights are those of one process."""
-    of(cluster, 2)
+def test_two_workers_share_a_run_one_is_lost_with_its_node_and_one_goes_on_to_find_what_one_finds(cluster, tmp_path):
+    """The node of the first worker dies, which records, and one is left. Without an attack, whose signs could turn on a
+    rounding: in float32 the weights are those of one process. (`test_group` kills either, and compares bit for bit.)"""
+    nodes = of(cluster, 2)
     store = RunStore(tmp_path / "store")
-    config = tiny(**{"strategy.name": "unsecured"})
+    longer = {key: value for key, value in LONGER.items() if not key.startswith("strategy")}
+    config = tiny(**longer, **{"strategy.name": "unsecured"})
     shared = store.create(config)
-    Dispatching(cluster, store, "--once", "--split", "2").said()
-    assert shared.state == "finished", shared.problem
-    assert [start["workers"] for start in shared.starts()] == [2]
+    dispatching = Dispatching(cluster, store, "--once", "--split", "2")
+    until(lambda: place(shared) and len(shared.records()) >= 2, "it is shared and trains")
+    cluster.remove_node(next(node for node in nodes if node.node_id == place(shared)), allow_graceful=False)
+    said = dispatching.said()
+    assert f"{shared.id} died" in said and shared.state == "finished", said
+    assert [start.get("workers", 1) for start in shared.starts()] == [2, 1]
+    assert [record["epoch"] for record in shared.records()] == list(range(config.epochs + 1))
+    lines = [line for line in (shared.folder / "log.txt").read_text().splitlines() if line.startswith("epoch ")]
+    assert len(set(lines)) == config.epochs + 1 and len(lines) <= config.epochs + 2, "each once, but for one left off"
     reference = alone(tmp_path / "alone", config)
     assert recorded(shared).keys() == recorded(reference).keys()
     from safetensors.torch import load_file
 
     ours, theirs = load_file(shared.weights("last")), load_file(reference.weights("last"))
     for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=1e-3, atol=1e-5, err_msg=name)
-    ours, theirs = shared.samples(2), reference.samples(2)
-    assert list(ours["index"]) == list(theirs["index"])
-    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3, atol=1e-4)
-
-
-def sharing(nodes: list) -> list:
-    """Those of the nodes on which a worker of a shared run lives (Linux)."""
-    raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and b"TrainWorker" in (entry / "cmdline").read_bytes():
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                found += [raylets[parent]] if parent in raylets else []
-    return found
-
-
-def test_nodes_lost_under_a_shared_run_change_nothing(cluster, tmp_path):
-    """Two of three nodes share a run. The node of the second worker dies, then that of the first, which records; each
-    time two are left, and in the end the records are those of a run that two shared undisturbed."""
-    nodes = of(cluster, 3)
-    store = RunStore(tmp_path / "store")
-    config = tiny(**LONGER)
-    run = store.create(config)
-    dispatching = Dispatching(cluster, store, "--once", "--split", "2")
-    for loss in ("second", "first"):
-        last = len(run.records())
-        until(
-            lambda last=last: run.running and place(run) and len(run.records()) >= last + 2, "it is shared and goes on"
-        )
-        first = next(node for node in nodes if node.node_id == place(run))
-        (second,) = [node for node in sharing(nodes) if node is not first]
-        dying = first if loss == "first" else second
-        cluster.remove_node(dying, allow_graceful=False)
-        nodes.remove(dying)
-        if len(nodes) < 2:
-            nodes.append(cluster.add_node(**NODE))
-    said = dispatching.said()
-    assert said.count(f"{run.id} died") == 2, said
-    assert run.state == "finished", run.problem
-    assert [start.get("workers") for start in run.starts()] == [2, 2, 2]
-    assert_same(run, shared_run(tmp_path / "together", config))
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-2, atol=1e-4, err_msg=name)
+    for epoch in range(config.epochs + 1):
+        ours, theirs = shared.samples(epoch), reference.samples(epoch)
+        assert list(ours["index"]) == list(theirs["index"])
+        np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,9 @@ class Machine:
         """A process on this machine; what it prints goes to the machine's log unless `how` says otherwise."""
         words = ["nsenter", "-t", self._first, "-m", "-p", *command]
         how = {"stdout": self._log, "stderr": self._log, "text": True, **how}
-        return subprocess.Popen(words, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, **how)
+        return subprocess.Popen(
+            words, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, start_new_session=True, **how
+        )
 
     def say(self, *command: str, patience: float = 300.0) -> str:
         """What a command on this machine printed, errors included."""

@@ -60,17 +60,15 @@ class Side:
         for number in self._until(_RACE):
             replace_file(self.folder / name, f"{number:08d}".encode() * 8192, durable=False)
 
-    def torn(self, name: str) -> tuple[int, int, int]:
-        """(reads, those that were torn or found nothing, those older than one before) while the other replaces it."""
-        reads = wrong = back = last = 0
+    def race(self, name: str) -> tuple[int, int, int]:
+        """(reads, those that were torn, those that found no file) while the other side replaces it."""
+        reads = torn = absent = 0
         for _ in self._until(_RACE):
             found = self.read(name)
-            parts = {found[k : k + 8] for k in range(0, len(found), 8)} if found else set()
-            number = int(parts.pop()) if len(parts) == 1 and len(found or "") == 65536 else None
-            reads, wrong = reads + 1, wrong + (number is None)
-            back += number is not None and number < last
-            last = max(last, number or 0)
-        return reads, wrong, back
+            parts = {found[k : k + 8] for k in range(0, len(found), 8)} if found is not None else set()
+            reads, absent = reads + 1, absent + (found is None)
+            torn += found is not None and (len(parts), len(found)) != (1, 65536)
+        return reads, torn, absent
 
     def seen_after(self, name: str, there: bool) -> float | None:
         """Seconds until the name is there, or no more; None if that takes too long."""
@@ -134,13 +132,15 @@ def _replaced(a: Any, b: Any) -> Result:
         two.write("raced", "00000001" * 8192)
         with ThreadPoolExecutor(2) as both:
             writing = both.submit(one.replace_often, "raced")
-            found = both.submit(two.torn, "raced").result()
+            found = both.submit(two.race, "raced").result()
             writing.result()
         return [found]
 
-    reads, wrong, back = (sum(column) for column in zip(*_both(race, a, b), strict=True))
-    what = f"a file that is replaced: {reads} reads meanwhile, {wrong} torn or without the file, {back} of an older one"
-    return ("bad", what, _OTHER) if wrong else ("good", what, "")
+    reads, torn, absent = (sum(column) for column in zip(*_both(race, a, b), strict=True))
+    what = f"a file that is replaced: {reads} reads meanwhile, {torn} torn, {absent} without the file"
+    if torn:
+        return "bad", what, _OTHER
+    return ("note", what, f"{_OPTIONS}; a screen may miss what it shows for a moment") if absent else ("good", what, "")
 
 
 def _closed(a: Any, b: Any) -> Result:

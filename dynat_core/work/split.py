@@ -59,10 +59,10 @@ def run_shared(folder: Path, device: str, workers: int, gpus: bool, environment:
     )
     try:
         trainer.fit()
-    except ray.train.ControllerError:
-        return Job(folder).state  # there was no room after all, as when a node was lost meanwhile: asked for again
     except Exception as error:
-        if Job(folder).state not in ("failed", "stopped") and _Left.__name__ not in str(error):
+        if "StartupTimeout" in type(getattr(error, "controller_failure", None)).__name__:
+            return Job(folder).state  # there was no room after all, as when a node was lost meanwhile: asked for again
+        if Job(folder).state not in ("failed", "stopped", "finished") and _Left.__name__ not in str(error):
             raise
     return Job(folder).state
 
