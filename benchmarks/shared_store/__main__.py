@@ -56,7 +56,8 @@ def on(name: str, ledger: Ledger, scenes: list[str]) -> dict[str, object]:
                 getattr(house, scene)()
         except Exception as error:
             ledger.problem(f"{name}, {scene}: {type(error).__name__}: {error}")
-            shutil.copytree(folder / "server", Path(tempfile.gettempdir()) / f"dynat-shared-{name}", dirs_exist_ok=True)
+            for log in (folder / "server").glob("*.log"):
+                print(f"--- {log.name}", log.read_text(errors="replace")[-3000:], sep="\n")
         finally:
             house.close()
         return house.found

@@ -17,7 +17,7 @@ from benchmarks.shared_store.machines import Machine, Server, free_port
 from dynat_core.store.run import Run
 from tests.running import finished_run, shared_run
 
-PATIENCE = 240.0
+PATIENCE = 400.0  # seconds: a busy machine starts Ray's processes slowly
 LEASE = 6.0  # seconds, shorter than usual so that all of it takes minutes
 DYNAT = (sys.executable, "-m", "dynat_core")
 SETTINGS = ("--preset", "quick", "--set", "epochs=12", "--set", "data.train_size=320", "--set", "data.test_size=60",
@@ -153,6 +153,7 @@ class House:
         self.note("doctor", [line for line in said.splitlines() if re.match(r"(good|note|bad) ", line)] or said)
 
     def dispatch(self, *options: str) -> subprocess.Popen[str]:
+        """A dispatcher on the first machine."""
         return self.a.start(*DYNAT, "worker", "--ray", self.address, *options)
 
     def runs_and_a_lost_node(self) -> None:

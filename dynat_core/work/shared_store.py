@@ -149,6 +149,8 @@ def _closed(a: Any, b: Any) -> Result:
         for number in range(_ROUNDS):  # of one length, and soon after another: a client that goes by that is caught
             one.write("closed", f"{number:04d}")
             delays.append(two.read_until("closed", f"{number:04d}"))
+            if _too_late(delays[-1]):
+                break
         return delays
 
     return _judged("what was written and closed", _both(turns, a, b))
@@ -160,8 +162,10 @@ def _appended(a: Any, b: Any) -> Result:
         one, two = (a, b) if number % 4 < 2 else (b, a)
         one.append("lines", number)
         delays.append(two.numbers_until("lines", number + 1))
-        if None in delays:
+        if delays[-1] is None:
             return "bad", "of lines that two nodes append by turns some are lost, or there twice", _OTHER
+        if _too_late(delays[-1]):
+            break
     return _judged("a line that was appended and synced", delays)
 
 
@@ -175,6 +179,10 @@ def _names(a: Any, b: Any) -> Result:
         return [came, two.seen_after(name, False)]
 
     return _judged("a file that is new or was removed", _both(comes_and_goes, a, b))
+
+
+def _too_late(delay: float | None) -> bool:
+    return delay is None or delay > LAG
 
 
 def _judged(what: str, delays: list[float | None]) -> Result:
