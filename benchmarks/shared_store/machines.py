@@ -109,8 +109,7 @@ class Gluster(Server):
     """GlusterFS: one brick, and clients with the caches that they have by default."""
 
     programs = ("glusterfsd", "glusterfs")
-    caches: tuple[str, ...] = ("write-behind", "open-behind", "quick-read", "md-cache")
-    options: tuple[str, ...] = ()
+    caches = ("write-behind", "open-behind", "quick-read", "md-cache")
 
     def serve(self) -> subprocess.Popen[bytes]:
         parts, below = [_CLIENT.format(port=self.port)], "remote"
@@ -124,14 +123,7 @@ class Gluster(Server):
 
     def mount(self, at: Path) -> list[str]:
         words = ["-f", str(self.folder / "client.vol"), "-l", str(self.folder / "client.log")]
-        return ["glusterfs", *words, *self.options, str(at)]
-
-
-class GlusterUncached(Gluster):
-    """GlusterFS whose clients keep nothing of small files and attributes."""
-
-    caches = ("write-behind", "open-behind")
-    options = ("--attribute-timeout=0", "--entry-timeout=0")
+        return ["glusterfs", *words, str(at)]
 
 
 class Ssh(Server):
@@ -162,8 +154,7 @@ class SshUncached(Ssh):
     options = ("dir_cache=no", "attr_timeout=0", "entry_timeout=0", "negative_timeout=0")
 
 
-SERVERS: dict[str, type[Server]] = {"glusterfs": Gluster, "glusterfs-uncached": GlusterUncached, "sshfs": Ssh,
-                                    "sshfs-uncached": SshUncached}  # fmt: skip
+SERVERS: dict[str, type[Server]] = {"glusterfs": Gluster, "sshfs": Ssh, "sshfs-uncached": SshUncached}
 
 
 class Machine:
