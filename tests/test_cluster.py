@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from running import PATIENCE, assert_same, recorded, tiny, until
 
 from dynat_core.config import RunConfig
 from dynat_core.files import read_json
+from dynat_core.store.jobs import LAG
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
@@ -191,6 +193,23 @@ def test_a_run_is_shared_if_every_batch_has_an_image_for_each(tmp_path, changes,
     from dynat_core.work.split import shares
 
     assert shares(RunStore(tmp_path).create(tiny(**changes)).folder, workers) == shared
+
+
+def test_a_run_is_handed_on_no_sooner_than_every_node_sees_what_the_last_one_wrote(tmp_path):
+    from dynat_core.work.backlog import Backlog
+    from dynat_core.work.cluster import Dispatcher
+
+    store = RunStore(tmp_path)
+    new, left = store.create(tiny()), store.create(tiny())
+    (left.folder / "starts.jsonl").write_text("{}\n")
+    tasks = {task.id: task for task in Backlog(store).waiting()}
+    dispatcher, now = object.__new__(Dispatcher), time.monotonic()
+    dispatcher._left, dispatcher._began = {}, now  # of the one before it, it knows nothing
+    assert dispatcher._settled(tasks[new.id]) and not dispatcher._settled(tasks[left.id])
+    dispatcher._began = now - LAG
+    assert dispatcher._settled(tasks[left.id])
+    dispatcher._left[new.id] = dispatcher._left[left.id] = time.monotonic()
+    assert not dispatcher._settled(tasks[new.id]) and not dispatcher._settled(tasks[left.id])
 
 
 def test_measurements_and_broken_runs_are_not_shared(tmp_path):

@@ -96,3 +96,10 @@ def test_a_clock_that_is_off_and_locks_of_one_node_are_seen(tmp_path):
     assert levels(found) == ["good", "good", "good", "good", "note", "good"], found
     assert "10.0 s apart" in found[4][1] and "hold on one node only" in found[5][1]
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".writing")]
+
+
+def test_where_no_file_system_can_be_mounted_the_benchmark_says_so_in_one_sentence(monkeypatch):
+    from benchmarks.shared_store import __main__ as benchmark
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert benchmark.lacking(["glusterfs"]) == "This needs Linux, root and FUSE (/dev/fuse), to mount file systems."
