@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,7 @@ def main() -> int:
         print(sentence, file=sys.stderr)
         return 1
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is taken away then, too
     began = time.monotonic()
     ledger = Ledger(say=lambda words: print(f"{time.monotonic() - began:6.0f} s  {words}", flush=True))
     found = {name: on(name, ledger, arguments.scenes.split(",")) for name in arguments.names}
