@@ -48,7 +48,7 @@ def on(name: str, ledger: Ledger, scenes: list[str]) -> dict[str, object]:
     from benchmarks.shared_store.scenes import House
 
     folder = Path(tempfile.mkdtemp(prefix="dynat-shared-"))
-    server = SERVERS[name](folder / "server")
+    server, scene = SERVERS[name](folder / "server"), "the start"
     try:
         house = House(ledger, server, folder)
         try:
