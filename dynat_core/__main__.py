@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[Command, Options]] = {
     "data": (training.data, training.data_options),
     "model": (measuring.model, measuring.model_options),
     "reproduce": (measuring.reproduce, measuring.reproduce_options),
-    "doctor": (keeping.doctor, _no_options),
+    "doctor": (keeping.doctor, keeping.doctor_options),
     "job": (training.job, training.job_options),
 }
 _HIDDEN = {"job"}  # the worker's own: not in the list of commands

@@ -120,6 +120,36 @@ def finished_run(store: Path, config: RunConfig) -> Run:
     return run
 
 
+def sharing(run: Run, size: int = 2) -> list[Any]:
+    """`size` forked processes that share `run` as workers of a cluster do; the first records it."""
+    load_torch()
+    meeting = run.folder.parent / f".meeting-{time.monotonic_ns()}"
+
+    def work(rank: int) -> None:
+        import torch
+
+        from dynat_core.training.group import Group
+        from dynat_core.work.worker import run_job, share_job
+
+        silence()
+        torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+        share_job(run.folder, None, Group()) if rank else run_job(run.folder, group=Group())
+
+    children = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(size)]
+    for child in children:
+        child.start()
+    return children
+
+
+def shared_run(store: Path, config: RunConfig) -> Run:
+    """A run of `config` that two processes share and nothing ever interrupted."""
+    run = RunStore(store).create(config)
+    for child in sharing(run):
+        child.join(PATIENCE)
+    assert run.state == "finished", run.problem
+    return run
+
+
 def until(happened: Callable[[], object], what: str) -> None:
     """Wait until `happened()` is true."""
     end = time.monotonic() + PATIENCE

@@ -58,6 +58,7 @@ FREE = {
     "dynat_core.work.backlog",
     "dynat_core.work.crew",
     "dynat_core.work.lease",
+    "dynat_core.work.shared_store",
     "dynat_core.work.cluster",
     "dynat_core.work.split",
     "dynat_core.work.follow",

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from running import PATIENCE, assert_same, recorded, tiny, until
 
 from dynat_core.config import RunConfig
 from dynat_core.files import read_json
+from dynat_core.store.jobs import LAG
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
@@ -33,7 +35,19 @@ SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "PYTHONPATH": str(ROOT),
     "DYNAT_LEASE": "6",
+    "RAY_worker_niceness": "0",  # else it is 15, and other work on this machine starves what is tested
 }
+
+
+def of(cluster, number: int) -> list:
+    """The cluster's nodes beside its head, which works on nothing since it is never lost: as many as are wanted."""
+    nodes = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+    for node in nodes[number:]:
+        cluster.remove_node(node)
+    nodes = nodes[:number]
+    while len(nodes) < number:
+        nodes.append(cluster.add_node(**NODE))
+    return nodes
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +56,8 @@ def cluster() -> Iterator:
 
     kept = dict(os.environ)
     os.environ.update(SETTINGS)
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    cluster.add_node(**NODE)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
+    of(cluster, 2)
     try:
         yield cluster
     finally:
@@ -79,6 +93,11 @@ def alone(folder: Path, config: RunConfig) -> Run:
     return run
 
 
+def place(run: Run) -> str | None:
+    """The node that records it."""
+    return (read_json(run.folder / "lease.json") or {}).get("where")
+
+
 def listening_of_ray() -> list[str]:
     """The addresses on which sockets of Ray's processes listen (Linux)."""
     sockets = set()
@@ -104,10 +123,7 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     store = RunStore(tmp_path / "store")
     configs = [tiny(seed="1", **LONGER), tiny(seed="2", **LONGER), tiny(seed="3")]
     runs = [store.create(config) for config in configs]
-    dying = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
-
-    def place(run: Run) -> str | None:
-        return (read_json(run.folder / "lease.json") or {}).get("where")
+    dying, staying = of(cluster, 2)
 
     def trained_there() -> list[Run]:
         return [run for run in runs if run.running and place(run) == dying.node_id and len(run.records()) >= 2]
@@ -120,7 +136,7 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     ensure_worker(store.folder)
     assert not list((store.folder / ".worker").glob("*.alive")), "no worker of this machine beside a cluster"
     said = dispatching.said()
-    assert f"{lost.id} died" in said and f"{lost.id} finished on node {cluster.head_node.node_id[:8]}" in said, said
+    assert f"{lost.id} died" in said and f"{lost.id} finished on node {staying.node_id[:8]}" in said, said
     assert f"on node {dying.node_id[:8]}" not in said, "it died before it finished anything"
     assert [run.state for run in runs] == ["finished"] * 3
     assert [len(run.starts()) for run in runs] == [1 + (run is lost) for run in runs]
@@ -130,26 +146,34 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     assert not worker_alive(store.folder)
 
 
-def test_two_workers_share_a_run_and_find_what_one_finds(cluster, tmp_path):
-    """Without an attack, whose signs could turn on a rounding: in float32 the weights are those of one process."""
-    if len(cluster.list_all_nodes()) < 2:
-        cluster.add_node(**NODE)
+def test_two_workers_share_a_run_one_is_lost_with_its_node_and_one_goes_on_to_find_what_one_finds(cluster, tmp_path):
+    """The node of the first worker dies, which records, and one is left. Without an attack, whose signs could turn on a
+    rounding: in float32 the weights are those of one process. (`test_group` kills either, and compares bit for bit.)"""
+    nodes = of(cluster, 2)
     store = RunStore(tmp_path / "store")
-    config = tiny(**{"strategy.name": "unsecured"})
+    longer = {key: value for key, value in LONGER.items() if not key.startswith("strategy")}
+    config = tiny(**longer, **{"strategy.name": "unsecured"})
     shared = store.create(config)
-    Dispatching(cluster, store, "--once", "--split", "2").said()
-    assert shared.state == "finished", shared.problem
-    assert [start["workers"] for start in shared.starts()] == [2]
+    dispatching = Dispatching(cluster, store, "--once", "--split", "2")
+    until(lambda: place(shared) and len(shared.records()) >= 2, "it is shared and trains")
+    cluster.remove_node(next(node for node in nodes if node.node_id == place(shared)), allow_graceful=False)
+    said = dispatching.said()
+    assert f"{shared.id} died" in said and shared.state == "finished", said
+    assert [start.get("workers", 1) for start in shared.starts()] == [2, 1]
+    assert [record["epoch"] for record in shared.records()] == list(range(config.epochs + 1))
+    lines = [line for line in (shared.folder / "log.txt").read_text().splitlines() if line.startswith("epoch ")]
+    assert len(set(lines)) == config.epochs + 1 and len(lines) <= config.epochs + 2, "each once, but for one left off"
     reference = alone(tmp_path / "alone", config)
     assert recorded(shared).keys() == recorded(reference).keys()
     from safetensors.torch import load_file
 
     ours, theirs = load_file(shared.weights("last")), load_file(reference.weights("last"))
-    for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=1e-3, atol=1e-5, err_msg=name)
-    ours, theirs = shared.samples(2), reference.samples(2)
-    assert list(ours["index"]) == list(theirs["index"])
-    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3, atol=1e-4)
+    for name, value in ours.items():  # eighty steps in float32
+        np.testing.assert_allclose(value, theirs[name], atol=0.1, err_msg=name)
+    for epoch in (0, 1):
+        ours, theirs = shared.samples(epoch), reference.samples(epoch)
+        assert list(ours["index"]) == list(theirs["index"])
+        np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +193,23 @@ def test_a_run_is_shared_if_every_batch_has_an_image_for_each(tmp_path, changes,
     from dynat_core.work.split import shares
 
     assert shares(RunStore(tmp_path).create(tiny(**changes)).folder, workers) == shared
+
+
+def test_a_run_is_handed_on_no_sooner_than_every_node_sees_what_the_last_one_wrote(tmp_path):
+    from dynat_core.work.backlog import Backlog
+    from dynat_core.work.cluster import Dispatcher
+
+    store = RunStore(tmp_path)
+    new, left = store.create(tiny()), store.create(tiny())
+    (left.folder / "starts.jsonl").write_text("{}\n")
+    tasks = {task.id: task for task in Backlog(store).waiting()}
+    dispatcher, now = object.__new__(Dispatcher), time.monotonic()
+    dispatcher._left, dispatcher._began = {}, now  # of the one before it, it knows nothing
+    assert dispatcher._settled(tasks[new.id]) and not dispatcher._settled(tasks[left.id])
+    dispatcher._began = now - LAG
+    assert dispatcher._settled(tasks[left.id])
+    dispatcher._left[new.id] = dispatcher._left[left.id] = time.monotonic()
+    assert not dispatcher._settled(tasks[new.id]) and not dispatcher._settled(tasks[left.id])
 
 
 def test_measurements_and_broken_runs_are_not_shared(tmp_path):

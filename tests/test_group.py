@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from running import PATIENCE
+from running import PATIENCE, assert_same, shared_run, sharing, tiny, until
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dynat_core.config import RunConfig
 from dynat_core.images import data
 from dynat_core.presets import preset
+from dynat_core.store.runs import RunStore
 from dynat_core.training.events import EpochDone, Finished, Progress
 from dynat_core.training.group import Alone, Group, _WholeBatch1d, _WholeBatch2d
 from dynat_core.training.trainer import train
@@ -138,6 +139,23 @@ def test_three_processes_go_on_in_the_middle_of_an_epoch_from_where_one_left(tmp
     mine, other = (load_file(tmp_path / who / "0" / "weights.safetensors") for who in ("three", "one"))
     for name, value in mine.items():
         torch.testing.assert_close(value, other[name], rtol=1e-9, atol=1e-11)
+
+
+def test_a_shared_run_of_which_a_process_is_killed_is_left_and_goes_on_as_if_it_had_not(tmp_path):
+    """First the second process, then the first, which records: that the others are gone is no fault of the run."""
+    config = tiny(epochs="6", **{"data.train_size": "160", "strategy.T_control": "6"})
+    run = RunStore(tmp_path / "store").create(config)
+    for killed in (1, 0):
+        children, last = sharing(run), len(run.records())
+        until(lambda last=last: len(run.records()) > last, "it goes on")
+        children[killed].kill()
+        for child in children:
+            child.join(PATIENCE)
+        assert [child.exitcode for child in children] == ([1, -9] if killed else [-9, 1])
+        assert run.state == "interrupted" and not (run.folder / "error.json").exists()
+    for child in sharing(run):
+        child.join(PATIENCE)
+    assert_same(run, shared_run(tmp_path / "twin", config))
 
 
 def test_batchnorm_takes_its_statistics_over_the_shares_of_all(tmp_path):

@@ -220,11 +220,23 @@ def _find_measured(text: str) -> tuple[Run, Evaluation | None]:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Say what is in place and what is not, each with what to do."""
-    from dynat_core.doctor import examine
+    from dynat_core.doctor import Finding, examine
 
-    findings = examine(RunStore())
+    store = RunStore()
+    if arguments.shared is not None:
+        from dynat_core.work.shared_store import between_nodes
+
+        findings = [Finding(*found) for found in between_nodes(store.folder, arguments.shared)]
+    else:
+        findings = examine(store)
     for finding in findings:
         print(f"{finding.level:4}  {finding.what}")
         if finding.fix:
             print(f"      to mend it: {finding.fix}")
     return int(any(finding.level == "bad" for finding in findings))
+
+
+def doctor_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    words = "instead: does the store's file system hold what a Ray cluster at host:port needs, seen from two nodes"
+    add("--shared", metavar="ADDRESS", help=words)

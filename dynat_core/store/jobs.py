@@ -122,6 +122,7 @@ def _counts(value: Any) -> bool:
 
 LEASE_FILE = "lease.json"
 LEASE = 30.0  # seconds that a lease lasts without renewal; DYNAT_LEASE changes it, for all nodes alike
+LAG = 3.0  # seconds in which a node may still see what was there before another node changed it
 
 
 def lease_seconds() -> float:

@@ -22,7 +22,7 @@ from typing import Any
 
 from dynat_core.errors import JobError
 from dynat_core.files import replace_file
-from dynat_core.store.jobs import Job, lease_seconds
+from dynat_core.store.jobs import LAG, Job, lease_seconds
 from dynat_core.store.layout import LOG
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import CLUSTER_FILE, worker_alive, worker_folder
@@ -71,6 +71,8 @@ class Dispatcher:
         self.ledger = _ledger(self.ray, self.store.folder, self.seconds)
         self._tasks: dict[Any, tuple[Task, int]] = {}  # Ray's reference -> (job, slots it takes)
         self._owed: list[Task] = []  # their task was lost; their lease has yet to end
+        self._left: dict[str, float] = {}  # job -> when its last task ended
+        self._began = time.monotonic()
         self._stop_file, self._asked = stamp(self.folder / "stop"), 0
         self._shown = 0.0
 
@@ -114,11 +116,19 @@ class Dispatcher:
         here = {task.id for task, _ in self._tasks.values()}
         waiting = [task for task in self.backlog.waiting() if task.id not in here]
         for task in waiting:
+            if not self._settled(task):
+                continue
             width = min(self._width(task), slots)
             if sum(taken for _, taken in self._tasks.values()) + max(width, 1) > slots:
                 break
             self._tasks[self._start(task, width)] = task, width
         return len(waiting)
+
+    def _settled(self, task: Task) -> bool:
+        """Whether every node sees what the last one to work on it wrote: one that went on from less would lose it, and
+        here even a finished run may still look unfinished."""
+        begun = self._began if Job(task.folder).state == "interrupted" else float("-inf")
+        return time.monotonic() - self._left.get(task.id, begun) > LAG
 
     def _width(self, task: Task) -> int:
         if self.split == 1:
@@ -147,6 +157,7 @@ class Dispatcher:
         ended, _ = self.ray.wait(list(self._tasks), timeout=_LOOK)
         for reference in ended:
             task, _ = self._tasks.pop(reference)
+            self._left[task.id] = time.monotonic()
             try:
                 state, node = self.ray.get(reference)
                 print(f"{task.id} {state} on node {node[:8]}", flush=True)

@@ -2,7 +2,7 @@
 
 How many share a run is how it is carried out, not what it is: run.json does not say it, starts.jsonl does. The first
 worker holds the lease and writes; if any of them is lost, all end, and the run is handed out again from its last
-checkpoint.
+checkpoint, to as many workers as there is room for then.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def run_shared(folder: Path, device: str, workers: int, gpus: bool, environment:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # else what a worker prints is in the log twice
     asked = {
         "folder": str(folder), "device": device, "environment": environment, "seconds": seconds,
     }  # fmt: skip
@@ -50,12 +51,18 @@ def run_shared(folder: Path, device: str, workers: int, gpus: bool, environment:
         train_loop_config=asked,
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpus),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        run_config=ray.train.RunConfig(name=folder.name, storage_path=str(worker_folder(folder.parent) / "train")),
+        run_config=ray.train.RunConfig(
+            name=folder.name,
+            storage_path=str(worker_folder(folder.parent) / "train"),
+            failure_config=ray.train.FailureConfig(controller_failure_limit=0, max_preemption_failures=0),
+        ),
     )
     try:
         trainer.fit()
     except Exception as error:
-        if Job(folder).state not in ("failed", "stopped") and _Left.__name__ not in str(error):
+        if "StartupTimeout" in type(getattr(error, "controller_failure", None)).__name__:
+            return Job(folder).state  # there was no room after all, as when a node was lost meanwhile: asked for again
+        if Job(folder).state not in ("failed", "stopped", "finished") and _Left.__name__ not in str(error):
             raise
     return Job(folder).state
 

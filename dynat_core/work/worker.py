@@ -47,7 +47,8 @@ def run_job(
     and left "interrupted". claim: held meanwhile, instead of the folder's lock. group: the processes that share a
     training run, of which this is the first; the others call `share_job`. Nothing here needs a supervisor or this
     machine's queue, so a cluster task can call it.
-    Raises JobError if another process works on it, OSError if it failed and not even that could be recorded.
+    Raises JobError if another process works on it, OSError if it failed and not even that could be recorded, and what
+    a group's messages raise when one of its processes is gone: the run is left "interrupted" then.
     """
     folder = Path(folder).absolute()
     job = Job(folder)
@@ -121,7 +122,16 @@ def _work_on(job: Job, device: str | None, ended: Callable[[], bool], group: Alo
     except Exception as error:
         details = traceback.format_exc()
         print(details, file=sys.stderr, flush=True)
+        if _torn(error, group):
+            raise
         job.fail(_sentence(error, job.folder), details)
+
+
+def _torn(error: Exception, group: Alone | None) -> bool:
+    """Whether another process of the group may be gone, which is no fault of the run. Torch's backends say that in no
+    type of their own: it is a RuntimeError, and one with another cause comes again and fails the run in the end."""
+    lost = isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError"
+    return lost and group is not None and group.size > 1
 
 
 # --------------------------------------------------------------------------------------------------------- training
