@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from dynat_core.paper import reproduce, results
 from dynat_core.paper.paper_runs import paper_eps
 from dynat_core.paper.published import CAUTIONS, TABLES
+from dynat_core.statistics import newcombe
 from dynat_core.views import paper as picture
 from dynat_core.views import paper_words as told
 from tests.reproductions import everything
@@ -172,6 +173,27 @@ def test_disagreement_is_said_whichever_way_it_falls():
     line = told.disagreements("table1", "mnist", {"rows": rows})[3]
     assert "published Dynamic > Curriculum > Standard; measured Curriculum > Standard > Dynamic" in line
     assert line.endswith("Dynamic is furthest away, −41.3 points.")
+
+
+def test_an_order_within_chance_is_said_to_be_one():
+    rows = {"standard": [[912, 1000]], "curriculum": [[788, 1000]], "dynamic": [[896, 1000]]}
+    (line,) = told.disagreements("table1", "mnist", {"rows": {row: {"pgd-20": of} for row, of in rows.items()}})
+    assert "measured Standard > Dynamic > Curriculum, but Standard and Dynamic are not told apart;" in line
+    rows["curriculum"] = [[890, 1000]]
+    (line,) = told.disagreements("table1", "mnist", {"rows": {row: {"pgd-20": of} for row, of in rows.items()}})
+    assert "but neither Standard and Dynamic nor Dynamic and Curriculum are told apart;" in line
+    # over seeds the same images are the same luck for both
+    assert told.told_apart([[900, 1000], [890, 1000], [880, 1000]], [[897, 1000], [886, 1000], [877, 1000]])
+    assert not told.told_apart([[900, 1000], [890, 1000], [880, 1000]], [[880, 1000], [891, 1000], [902, 1000]])
+
+
+@pytest.mark.parametrize(
+    "a, n, b, m, low, high",
+    [(56, 70, 48, 80, 0.0524, 0.3339), (9, 10, 3, 10, 0.1705, 0.8090), (6, 7, 2, 7, 0.0582, 0.8062),
+     (5, 56, 0, 29, -0.0381, 0.1926), (0, 10, 0, 20, -0.1611, 0.2775), (10, 10, 0, 20, 0.6791, 1.0)],
+)  # fmt: skip
+def test_the_interval_of_two_shares_is_that_of_newcombes_table(a, n, b, m, low, high):
+    assert newcombe(a, n, b, m) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dynat_core.comparison import spread
 from dynat_core.config import describe_eps
 from dynat_core.paper.paper_runs import FEWEST, ROW_WORDS, ROWS, full_epochs
 from dynat_core.paper.published import COLUMNS, TABLES
-from dynat_core.statistics import wilson
+from dynat_core.statistics import newcombe, wilson
 from dynat_core.views.compare import signed
 from dynat_core.views.words import number
 
@@ -91,15 +92,33 @@ def disagreements(part: str, data: str, result: Mapping[str, Any]) -> list[str]:
     for column in published.columns:
         rung = COLUMNS[column][1]
         there = {row: published.value(row, column) or 0.0 for row in rows}
-        here = {row: 100 * _mean(result["rows"][row][rung]) for row in rows if rung in result["rows"][row]}
+        counts = {row: result["rows"][row][rung] for row in rows if rung in result["rows"][row]}
+        here = {row: 100 * _mean(of) for row, of in counts.items()}
         if len(here) < 2:
             continue
         orders = [" > ".join(ROW_WORDS[r] for r in sorted(one, key=lambda r: -one[r])) for one in (there, here)]
         agree = "the same order was measured" if orders[0] == orders[1] else f"measured {orders[1]}"
+        ranked = sorted(here, key=lambda r: -here[r])
+        close = [(a, b) for a, b in pairwise(ranked) if not told_apart(counts[a], counts[b])]
+        if close:
+            pairs = [f"{ROW_WORDS[a]} and {ROW_WORDS[b]}" for a, b in close]
+            agree += f", but {pairs[0]} are not told apart" if len(close) == 1 else (
+                f", but neither {' nor '.join(pairs)} are told apart"
+            )  # fmt: skip
         far = max(here, key=lambda row: abs(here[row] - there[row]))
         away = f"{ROW_WORDS[far]} is furthest away, {signed((here[far] - there[far]) / 100)} points"
         sentences.append(f"{COLUMNS[column][0]}: published {orders[0]}; {agree}; {away}.")
     return sentences
+
+
+def told_apart(a: Counts, b: Counts) -> bool:
+    """Whether the 95 % interval of the difference leaves out 0: that of the seeds in pairs where there are several,
+    else that of two shares, which is wide for the same images."""
+    if len(a) == len(b) > 1:
+        over = spread([right / n - other / m for (right, n), (other, m) in zip(a, b, strict=True)])
+        return not over.low <= 0 <= over.high
+    low, high = newcombe(*a[0], *b[0])
+    return not low <= 0 <= high
 
 
 def _mean(counts: Counts) -> float:
