@@ -409,8 +409,20 @@ def test_the_plan_bounds_what_runs_really_took_and_finished_ones_cost_nothing(mo
     missing = Target("figure4", "digits", 0.1, 3)
     costs = reproduce.costs(store, missing, lambda config: 1e-3)
     assert [cost.state for cost in costs].count("missing") == 3
-    assert reproduce.told(missing, costs)[-1].startswith("9 runs, 3 to do: at most ")
+    *each, whole = reproduce.told(costs)
+    assert len(each) == 9 and whole.startswith("9 runs, 3 to do: at most ") and whole.endswith(" on this device")
     assert costs[-1].hours == pytest.approx(costs[-1].gradients * 1e-3 / 3600)
+
+
+@pytest.mark.parametrize(
+    "hours, places, words",
+    [([3, 3, 3, 3], 1, "about 12.0 h on this device"), ([3, 3, 3, 3], 2, "about 6.0 h here, 2 at a time"),
+     ([6, 1, 1], 4, "about 6.0 h here, 3 at a time"), ([0.5], 4, "about 30.0 min on this device")],
+)  # fmt: skip
+def test_a_plan_takes_as_long_as_the_places_need_and_never_less_than_its_longest_run(hours, places, words):
+    one = tiny_runs(Target("figure4", "digits", 0.1, 1))[0]
+    costs = [reproduce.Cost(one, "missing", 1000.0, h) for h in hours]
+    assert reproduce.told(costs, places)[-1].endswith(words)
 
 
 def test_what_a_ladder_costs_is_what_its_rungs_cost():
