@@ -46,7 +46,7 @@ class Setup:
 FEW = {"data.validation_size": 10, "data.test_size": 10, "precision": "fast"}
 SETUPS = (
     Setup("digits", "demo-digits-standard", {"epochs": 15, "optimizer.milestones": [12]}),
-    Setup("mnist", "demo-mnist-standard", {**FEW, "epochs": 2, "optimizer.milestones": [1], "data.train_size": 6400}),
+    Setup("mnist", "demo-mnist-standard", {**FEW, "epochs": 2, "optimizer.milestones": [1], "data.train_size": 4096}),
     Setup("cifar10", "cifar10-standard", {**FEW, "epochs": 2, "optimizer.milestones": [1], "data.train_size": 512}),
 )
 
