@@ -55,6 +55,7 @@ def main() -> None:
     """Train, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=[setup.name for setup in SETUPS], help="keep what is there of the others")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
     jobs = os.cpu_count() or 1
@@ -66,7 +67,11 @@ def main() -> None:
         "command": "python benchmarks/cpu_jobs.py", "machine": about(jobs), "jobs": jobs, "rounds": asked.rounds,
         "setups": [],
     }  # fmt: skip
+    kept = {row["name"]: row for row in json.loads(asked.results.read_text())["setups"]} if asked.only else {}
     for setup in SETUPS:
+        if asked.only not in (None, setup.name):
+            found["setups"] += [kept[setup.name]] if setup.name in kept else []
+            continue
         config = preset(setup.preset).with_values({**BARE, **setup.changes})
         if data.missing(config.data.name):
             print(f"{setup.name} is left out: its data is not here", file=sys.stderr)
@@ -79,7 +84,7 @@ def main() -> None:
             print(f"{setup.name}: {alone:.1f} s one after another, {beside:.1f} s side by side", flush=True)
         row = {"name": setup.name, "epochs": config.epochs, "images": config.train_size, "precision": config.precision}
         found["setups"].append({**row, "seconds": {how: [round(s, 2) for s in of] for how, of in taken.items()}})
-        asked.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    asked.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def seconds(config: Any, runs: int, at_once: int) -> float:

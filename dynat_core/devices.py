@@ -28,6 +28,16 @@ def choose(name: str = "auto") -> torch.device:
     return torch.device(wanted)
 
 
+SMALL = ("digits-cnn",)  # networks whose layers are done sooner than a second thread has woken up
+
+
+def fit_threads(network: str, device: torch.device) -> None:
+    """One thread for a small network on the CPU: with two that sleep while they wait for each other it took twice as
+    long (benchmarks/cpu_jobs.py). OMP_NUM_THREADS, where it is set, has the last word."""
+    if device.type == "cpu" and network in SMALL and not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(1)
+
+
 @contextlib.contextmanager
 def shortened(allowed: bool) -> Iterator[None]:
     """Inside, if `allowed`, a GPU may multiply float32 with ten bits instead of 23 (TF32), which is several times as

@@ -25,7 +25,7 @@ from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment, ensure_worker, stop_workers, worker_alive, worker_states
 from dynat_core.work.backlog import Backlog
-from dynat_core.work.supervisor import Supervisor
+from dynat_core.work.supervisor import Supervisor, _shared_out
 
 # Two jobs on a busy machine must be seen at work together.
 LONG = {"epochs": "30", "data.train_size": "320", "recording.steps": "5", "strategy.T_control": "10"}
@@ -244,6 +244,9 @@ def two_places(monkeypatch):
 def test_a_cpu_that_does_two_jobs_is_two_places_with_half_the_threads_each(two_places, monkeypatch):
     assert machine.devices() == machine.devices_for("auto") == machine.devices_for("cpu") == ["cpu", "cpu:2"]
     assert machine.cpu_threads() == 4
+    assert _shared_out({"A": "b"}, "cpu:2") == {"A": "b", "OMP_NUM_THREADS": "4"}
+    assert _shared_out({"OMP_NUM_THREADS": "1"}, "cpu") == {"OMP_NUM_THREADS": "1"}, "who says how many is heard"
+    assert _shared_out({}, "cuda:0") == {}
     monkeypatch.setattr(machine, "gpu_count", lambda: 1)
     assert machine.devices_for("auto") == ["cuda:0"] and machine.devices_for("cpu") == ["cpu", "cpu:2"]
     monkeypatch.setenv("DYNAT_CPU_JOBS", "3")

@@ -276,6 +276,42 @@ def test_it_goes_on_with_as_many_threads_as_it_began_with(run):
     assert [start["threads"] for start in run.starts()] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    "network, device, asked, threads",
+    [("digits-cnn", "cpu", None, 1), ("digits-cnn", "cpu", "2", 2), ("digits-cnn", "cuda", None, 2),
+     ("mnist-cnn", "cpu", None, 2)],
+)  # fmt: skip
+def test_a_small_network_takes_one_thread_of_the_cpu_unless_told_otherwise(network, device, asked, threads):
+    def fit():
+        import torch
+
+        from dynat_core.devices import fit_threads
+
+        os.environ.pop("OMP_NUM_THREADS", None)
+        if asked:
+            os.environ["OMP_NUM_THREADS"] = asked
+        torch.set_num_threads(2)
+        fit_threads(network, torch.device(device))
+        assert torch.get_num_threads() == threads
+
+    assert in_child(fit) == 0
+
+
+def test_a_run_of_the_digits_is_given_one_thread(run):
+    def trained():
+        import torch
+
+        os.environ.pop("OMP_NUM_THREADS", None)
+        torch.set_num_threads(2)
+        from dynat_core.work.worker import run_job
+
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        run_job(run.folder)
+
+    assert in_child(trained) == 0
+    assert [start["threads"] for start in run.starts()] == [1]
+
+
 # --------------------------------------------------------------------------------------------------------- bad input
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dynat_core.config import Threat
-from dynat_core.devices import choose
+from dynat_core.devices import choose, fit_threads
 from dynat_core.errors import DynatError, RunError
 from dynat_core.files import append_line, storage_sentence
 from dynat_core.recorded import tables
@@ -68,6 +68,7 @@ class _Work:
         self.settings: Measured = evaluation.settings
         self.home = RunStore(evaluation.folder.parents[2]).open(evaluation.run_id)
         self.device = choose(device or "auto")
+        fit_threads(self.home.config.model.name, self.device)
         self._began = time.monotonic()
         self._shown = self._saved = 0.0
         self._first: tuple[float, float] | None = None  # when work began, and the share then: a ladder may go on

@@ -59,11 +59,13 @@ def run_job(
 
 def share_job(folder: Path, device: str | None, group: Alone) -> None:
     """Train the run in `folder` beside the first process of `group`, which records it; ends when that one does."""
+    from dynat_core.devices import choose, fit_threads
     from dynat_core.images import data
     from dynat_core.training.events import EpochDone, Progress
     from dynat_core.training.trainer import train
 
     config = RunStore(folder.parent).open(folder.name).config
+    fit_threads(config.model.name, choose(device or config.device))
     dataset = data.load(config.data)
     for event in train(config, device=device, state=group.told(None), dataset=dataset, group=group):
         if isinstance(event, Progress | EpochDone) and _side_by_side(event, group) and group.agreed(False):
@@ -139,7 +141,7 @@ def _torn(error: Exception, group: Alone | None) -> bool:
 
 def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], group: Alone | None) -> None:
     """Train and record until the end, or until somebody wants it to end."""
-    from dynat_core.devices import choose
+    from dynat_core.devices import choose, fit_threads
     from dynat_core.images import data
     from dynat_core.training.events import EpochDone, Progress
     from dynat_core.training.group import Alone
@@ -150,6 +152,7 @@ def _train(run: Run, job: Job, device: str | None, ended: Callable[[], bool], gr
     where = choose(device or config.device)
     dataset = data.load(config.data)
     _refuse_other_data(run, dataset.fingerprint)
+    fit_threads(config.model.name, where)
     _as_many_threads_as_before(run)
     writer = RunWriter(run)
     state = writer.recover()
