@@ -206,9 +206,10 @@ def cpu_jobs(found: dict[str, Any]) -> str:
     """Runs in turns and side by side on the CPU."""
     lines = [
         "## Several runs on one CPU",
-        f"{found['jobs']} runs that differ in their seeds, by a real worker: one after another with all threads, and "
-        f"side by side with one thread each (`DYNAT_CPU_JOBS={found['jobs']}`, [how](cluster.md)); {found['rounds']} "
-        f"rounds in turns, training time in seconds, median and range (`{found['command']}`). {machine_words(found)}",
+        f"{found['jobs']} runs that differ in their seeds, by a real worker: one after another with the "
+        f"threads that a run gets by itself (the digits one, others all), and side by side with one thread "
+        f"each (`DYNAT_CPU_JOBS={found['jobs']}`, [how](cluster.md)); {found['rounds']} rounds in turns, "
+        f"training time in seconds, median and range (`{found['command']}`). {machine_words(found)}",
         "",
         "| data | epochs x images | one after another | side by side | times as fast |",
         "|---|---|---|---|---|",
