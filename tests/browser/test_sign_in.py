@@ -83,8 +83,8 @@ def visit(chromium, address) -> Iterator[Callable[[str, str], Page]]:
 def test_nobody_sees_anything_but_the_way_in(visit, path):
     page = visit("", path)
     expect(page.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
-    words = page.locator('[data-testid="stMain"]').inner_text()
-    assert words.split() == "Dynat Sign in to look at the runs of this machine. Sign in".split()  # noqa: SIM905
+    words = "Dynat Sign in to look at the runs of this machine. Sign in"
+    expect(page.locator('[data-testid="stMain"]')).to_have_text(words, use_inner_text=True)
 
 
 def test_an_editor_deletes_and_takes_it_back(visit, folder):
