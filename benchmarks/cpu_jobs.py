@@ -1,4 +1,4 @@
-"""Runs one after another with all threads, or side by side with one each? `worker --all` on the CPU, both ways.
+"""Runs one after another with the threads each gets, or side by side with one? `worker --all` on the CPU, both ways.
 
     python benchmarks/cpu_jobs.py                  # digits; MNIST and CIFAR-10 where DYNAT_DATA has them
 

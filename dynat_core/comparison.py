@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dynat_core.config import NORM_WORDS, RunConfig, describe_eps
-from dynat_core.statistics import wilson
+from dynat_core.statistics import score_difference
 
 ONE_SEED = "One training seed each: the luck of training is not covered by these intervals."
 _SAME = 1e-9  # pixels: two radii or step sizes this close are the same number
@@ -124,12 +124,8 @@ def newcombe(both: int, only_a: int, only_b: int, neither: int) -> tuple[float, 
     n = both + only_a + only_b + neither
     if not n:
         return math.nan, math.nan
-    p, q = (both + only_a) / n, (both + only_b) / n
-    (p_low, p_high), (q_low, q_high) = wilson(both + only_a, n), wilson(both + only_b, n)
     phi = _correlation(both, only_a, only_b, neither)
-    down, up = (q - q_low, p_high - p), (q_high - q, p - p_low)
-    below, above = (math.sqrt(max(s * s - 2 * phi * s * t + t * t, 0.0)) for s, t in (down, up))
-    return max(q - p - below, -1.0), min(q - p + above, 1.0)
+    return score_difference(both + only_b, n, both + only_a, n, phi)
 
 
 def _correlation(both: int, only_a: int, only_b: int, neither: int) -> float:

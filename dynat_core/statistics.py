@@ -15,9 +15,12 @@ def wilson(successes: float, n: float, z: float = 1.959964) -> tuple[float, floa
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def newcombe(a: float, n: float, b: float, m: float) -> tuple[float, float]:
-    """The 95 % interval of the difference a/n - b/m of two shares (Newcombe 1998, method 10) of different images; it
-    is wide for the same ones."""
+def score_difference(a: float, n: float, b: float, m: float, phi: float = 0.0) -> tuple[float, float]:
+    """The 95 % interval of the difference a/n - b/m of two shares: Newcombe's hybrid of two score intervals (1998,
+    Statistics in Medicine 17, method 10). phi: the correlation of the two over the same images; 0 for different
+    ones."""
     one, two = a / n, b / m
     (low, high), (below, above) = wilson(a, n), wilson(b, m)
-    return one - two - math.hypot(one - low, above - two), one - two + math.hypot(high - one, two - below)
+    ways = (one - low, above - two), (high - one, two - below)
+    down, up = (math.sqrt(max(s * s - 2 * phi * s * t + t * t, 0.0)) for s, t in ways)
+    return max(one - two - down, -1.0), min(one - two + up, 1.0)

@@ -64,23 +64,19 @@ def ask(every: Sequence[Row]) -> Wish:
     )
     with find:
         text = typed("find", "Find", "title, id, tag or note")
+    problems: list[str | None] = []
     with state:
-        a_state, *problems = one_of("state", "State", [row.state for row in every])
+        a_state = one_of("state", "State", [row.state for row in every], problems)
     with strategy:
-        a_strategy, problem = one_of("strategy", "Strategy", [row.strategy for row in every])
-        problems.append(problem)
+        a_strategy = one_of("strategy", "Strategy", [row.strategy for row in every], problems)
     with data:
-        a_set, problem = one_of("data", "Data", [row.data for row in every])
-        problems.append(problem)
+        a_set = one_of("data", "Data", [row.data for row in every], problems)
     with tag:
-        a_tag, problem = one_of("tag", "Tag", [one for row in every for one in row.label.tags])
-        problems.append(problem)
+        a_tag = one_of("tag", "Tag", [one for row in every for one in row.label.tags], problems)
     with order:
-        by, problem = one_of("by", "Order", list(ORDERS), any_of=False, words=ORDERS)
-        problems.append(problem)
+        by = one_of("by", "Order", list(ORDERS), problems, any_of=False, words=ORDERS)
     with archived:
-        too, problem = switched("archived", "archived too")
-        problems.append(problem)
+        too = switched("archived", "archived too", problems)
     for sentence in filter(None, problems):
         st.info(plain(sentence))
     return Wish(text, a_state, a_strategy, a_set, a_tag, too, by)
@@ -103,13 +99,15 @@ def typed(name: str, label: str, hint: str) -> str:
 
 
 def one_of(
-    name: str, label: str, there: list[str], any_of: bool = True, words: dict[str, str] | None = None
-) -> tuple[str, str | None]:
-    """One of the values that are there, with how many runs have it; or any. And a sentence when the link asks for
-    what is not there."""
+    name: str, label: str, there: list[str], problems: list[str | None], any_of: bool = True,
+    words: dict[str, str] | None = None,
+) -> str:  # fmt: skip
+    """One of the values that are there, with how many runs have it; or any. problems: gets a sentence when the link
+    asks for what is not there."""
     options = ["", *sorted({value for value in there if value})] if any_of else there
     (link, came), key = linked(name), f"{SCREEN}.{name}"
-    problem = unknown(link, [value for value in options if value], label.lower()) if came else None
+    if came:
+        problems.append(unknown(link, [value for value in options if value], label.lower()))
     st.session_state[key] = link.value if link.value in options else options[0]
 
     def said(value: str) -> str:
@@ -119,16 +117,17 @@ def one_of(
         label, options, format_func=said, key=key,
         on_change=lambda: link.write(None if st.session_state[key] == options[0] else st.session_state[key]),
     )  # fmt: skip
-    return st.session_state[key], problem
+    return st.session_state[key]
 
 
-def switched(name: str, label: str) -> tuple[bool, str | None]:
-    """A toggle that is off unless the link says 1; and a sentence when it says something else."""
+def switched(name: str, label: str, problems: list[str | None]) -> bool:
+    """A toggle that is off unless the link says 1. problems: gets a sentence when it says something else."""
     (link, came), key = linked(name), f"{SCREEN}.{name}"
-    problem = unknown(link, ["1"]) if came else None
+    if came:
+        problems.append(unknown(link, ["1"]))
     st.session_state[key] = link.value == "1"
     st.toggle(label, key=key, on_change=lambda: link.write("1" if st.session_state[key] else None))
-    return st.session_state[key], problem
+    return st.session_state[key]
 
 
 def choose(found: list[Row], sized: bool) -> Ticked:

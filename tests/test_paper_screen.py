@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from dynat_core.paper import reproduce, results
 from dynat_core.paper.paper_runs import paper_eps
 from dynat_core.paper.published import CAUTIONS, TABLES
-from dynat_core.statistics import newcombe
+from dynat_core.statistics import score_difference
 from dynat_core.views import paper as picture
 from dynat_core.views import paper_words as told
 from tests.reproductions import everything
@@ -193,7 +193,7 @@ def test_an_order_within_chance_is_said_to_be_one():
      (5, 56, 0, 29, -0.0381, 0.1926), (0, 10, 0, 20, -0.1611, 0.2775), (10, 10, 0, 20, 0.6791, 1.0)],
 )  # fmt: skip
 def test_the_interval_of_two_shares_is_that_of_newcombes_table(a, n, b, m, low, high):
-    assert newcombe(a, n, b, m) == pytest.approx((low, high), abs=5e-5)
+    assert score_difference(a, n, b, m) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(

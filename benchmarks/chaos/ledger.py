@@ -61,6 +61,11 @@ class Ledger:
         if files:
             self.problem(f"after {after} these files differ from the twin's: {files}")
 
+    @property
+    def code(self) -> int:
+        """The exit code: 1 if anything did not hold."""
+        return int(bool(self.problems or self.lost or self.twice))
+
     def to_json(self) -> dict[str, Any]:
         """Everything, for the results file."""
         return {

@@ -93,7 +93,7 @@ def main() -> int:
     print(json.dumps(whole, indent=1))
     if arguments.to:
         arguments.to.write_text(json.dumps(whole, indent=1) + "\n")
-    return int(bool(ledger.problems or ledger.lost or ledger.twice))
+    return ledger.code
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-class Server:
+class Server(ABC):
     """A file server on the loopback address: `export` is the folder it serves, `mount` the words that mount it."""
 
     programs: tuple[str, ...]
@@ -90,11 +91,13 @@ class Server:
                 raise RuntimeError(f"{self.programs[0]} did not start; see {folder}")
             time.sleep(0.1)
 
+    @abstractmethod
     def serve(self) -> subprocess.Popen[bytes]:
-        raise NotImplementedError
+        """Start it."""
 
+    @abstractmethod
     def mount(self, at: Path) -> list[str]:
-        raise NotImplementedError
+        """The words that mount it there."""
 
     def _answers(self) -> bool:
         with socket.socket() as asked:

@@ -11,7 +11,7 @@ from dynat_core.attack.attacks import cw_loss, pgd
 from dynat_core.attack.frozen import Frozen
 from dynat_core.check.ladder_rungs import RUNGS
 from dynat_core.config import RunConfig
-from dynat_core.devices import choose
+from dynat_core.devices import choose, fit_threads
 from dynat_core.networks import models
 from dynat_core.paper.reproduced import ATTACKS
 from dynat_core.store.evaluation_settings import Transfer
@@ -52,6 +52,7 @@ def seconds_per_gradient(config: RunConfig) -> float:
     """Seconds that one gradient of one image takes here, from attacking noise for a moment as training does: an
     untrained network's frozen view, at the precision of the run, PGD-10."""
     device = choose(config.device)
+    fit_threads(config.model.name, device)
     model = Frozen(models.initialise(config.model, config.shape[0], 0).to(device), config.precision)
     size = min(BATCH, config.optimizer.batch)
     y = torch.zeros(size, dtype=torch.long, device=device)

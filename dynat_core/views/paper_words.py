@@ -10,7 +10,7 @@ from dynat_core.comparison import spread
 from dynat_core.config import describe_eps
 from dynat_core.paper.paper_runs import FEWEST, ROW_WORDS, ROWS, full_epochs
 from dynat_core.paper.published import COLUMNS, TABLES
-from dynat_core.statistics import newcombe, wilson
+from dynat_core.statistics import score_difference, wilson
 from dynat_core.views.compare import signed
 from dynat_core.views.words import number
 
@@ -117,7 +117,7 @@ def told_apart(a: Counts, b: Counts) -> bool:
     if len(a) == len(b) > 1:
         over = spread([right / n - other / m for (right, n), (other, m) in zip(a, b, strict=True)])
         return not over.low <= 0 <= over.high
-    low, high = newcombe(*a[0], *b[0])
+    low, high = score_difference(*a[0], *b[0])
     return not low <= 0 <= high
 
 
