@@ -162,7 +162,8 @@ def provenance(result: dict[str, Any], here: Sequence[dict[str, Any]]) -> None:
     name = result["target"]
     many = len(result["runs"])
     with st.expander(f"What was run: {many} run{'s' * (many != 1)}"):
-        st.code(told.command(result["part"], result["data"], result["scale"], result["seeds"]), language="sh")
+        asked = (result[key] for key in ("part", "data", "scale", "seeds", "n"))
+        st.code(told.command(*asked), language="sh")
         rows = [
             [run["id"], str(run["row"]), str(run["seed"]), str(run["best_epoch"]), number(run["gradients"], 3),
              f"{run['device_name'] or run['device']}, torch {(run['versions'] or {}).get('torch', '?')}",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -21,6 +23,7 @@ from scipy import stats
 
 from dynat_core.__main__ import main
 from dynat_core.check.ladder_rungs import RUNGS, rungs
+from dynat_core.commands import measuring
 from dynat_core.config import Curriculum, Digits, Dynamic, Standard
 from dynat_core.errors import ConfigError, DynatError, JobError
 from dynat_core.files import read_lines
@@ -32,6 +35,7 @@ from dynat_core.paper.published import TABLES
 from dynat_core.store.evaluations import evaluations
 from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
+from dynat_core.views import paper_words
 from dynat_core.work.loading import network
 from tests.reproductions import everything, reproduce_here, tiny_runs
 from tests.running import in_child
@@ -93,6 +97,8 @@ def test_every_published_number_is_the_slides():
         (("figure4", None, 0.0), "--scale is a share of the full cost, above 0 and at most 1 (got 0)."),
         (("figure4", None, float("nan")), "--scale is a share of the full cost, above 0 and at most 1 (got nan)."),
         (("figure4", None, 1.0, 0), "--seeds must be 1 to 20 (got 0)."),
+        (("figure4", None, 1.0, 1, 49), "--images must be 50 to 500, the test images of digits (got 49)."),
+        (("table3", None, 0.1, 1, 10_001), "--images must be 50 to 10,000, the test images of cifar10 (got 10,001)."),
     ],
 )
 def test_what_cannot_be_reproduced_is_said_in_one_sentence(asked, sentence):
@@ -154,6 +160,39 @@ def test_scaled_thresholds_and_switches_keep_their_place_and_it_is_said():
     small = paper_runs.reduced_words(Target("table1", "mnist", 0.02), 1000)
     assert small == "reduced: 5 of 50 epochs, 11,800 of 59,000 training images, 1,000 test images"
     assert paper_runs.reduced_words(Target("table1", "mnist"), 10_000) is None
+
+
+def test_fewer_test_images_leave_the_training_as_it_is_and_are_said():
+    few, many = target("table2-cifar10", scale=0.1, images=100), target("table2-cifar10", scale=0.1)
+    for small, large in zip(wanted(few), wanted(many), strict=True):
+        assert small.config.data.validation_size == small.config.test_size == 100  # held-out ones cost as much
+        assert small.config.train_size == large.config.train_size and small.config.strategy == large.config.strategy
+    assert few.key == f"{many.key}-images100"
+    assert paper_runs.reduced_words(few, 100) == "reduced: 12 of 120 epochs, 100 test images"
+    whole = target("table1-mnist", images=200)
+    assert paper_runs.reduced_words(whole, 200) == "reduced: 200 test images"
+    assert {one.config.train_size for one in wanted(whole)} == {59_000}
+    assert {one.config.data.validation_size for one in wanted(target("table1-mnist", images=5000))} == {1000}
+    assert target("table1-mnist", scale=0.1, images=1000) == target("table1-mnist", scale=0.1)  # nothing else asked for
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("table1-mnist", None, 0.02, 3, None),
+        ("table2-digits", None, 1.0, 1, 100),
+        ("table3", "cifar10", 0.0001, 1, 50),
+        ("figure4", "mnist", 1.0, 2, 2000),
+    ],
+)
+def test_the_command_on_the_screen_asks_for_what_is_shown(asked):
+    shown = target(*asked)
+    n = wanted(shown)[0].config.test_size
+    line = paper_words.command(shown.part, shown.data, shown.scale, shown.seeds, n)
+    parser = argparse.ArgumentParser()
+    measuring.reproduce_options(parser)
+    read = parser.parse_args(shlex.split(line.removeprefix("python -m dynat_core reproduce ")))
+    assert target(read.target, read.data, read.scale, read.seeds, read.images) == shown
 
 
 def test_every_target_asks_for_runs_that_can_be_trained_and_no_two_are_the_same():

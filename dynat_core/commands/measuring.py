@@ -99,7 +99,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
     from dynat_core.paper import paper_runs
     from dynat_core.paper import reproduce as reproduction
 
-    target = paper_runs.target(arguments.target, arguments.data, arguments.scale, arguments.seeds)
+    target = paper_runs.target(arguments.target, arguments.data, arguments.scale, arguments.seeds, arguments.images)
     os.environ.setdefault(*PATIENT)  # before torch is loaded, which reads it then
     places = machine.devices_for("auto")
     if arguments.dry_run and machine.is_cpu(places[0]) and (threads := machine.cpu_threads()):
@@ -130,5 +130,6 @@ def reproduce_options(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="NAME", help="digits, mnist or cifar10, where the target does not say it")
     add("--scale", type=float, default=1.0, metavar="S", help="share of the full cost, such as 0.1; 5 epochs at least")
     add("--seeds", type=int, default=1, metavar="N", help="training seeds of every run, 1 by default")
+    add("--images", type=int, metavar="N", help="test images to measure on; by default 1,000, or all at full length")
     add("--autoattack", action="store_true", help="with AutoAttack on the ladder, where it is installed")
     add("--dry-run", action="store_true", help="say what it would take on this device, and do nothing")

@@ -47,6 +47,7 @@ PARTS = {  # part -> (the data it is about unless told otherwise, what it shows)
 }
 FEWEST = 5  # epochs, however small the share
 REDUCED_IMAGES = 1000  # test images below full length
+FEWEST_IMAGES = 50  # a share of fewer says nothing
 MOST_SEEDS = 20
 SURROGATE_SEED = 1000  # far from any defence's own
 ALPHAS = ("eps", "eps/2", "eps/4", "eps/8")
@@ -64,12 +65,14 @@ ROW_WORDS = {
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be reproduced. scale: share of the full cost of training, above 0 and at most 1."""
+    """What is to be reproduced. scale: share of the full cost of training, above 0 and at most 1; images: test images
+    measured, and held-out ones at most; None for as many as the scale stands for."""
 
     part: str
     data: str
     scale: float = 1.0
     seeds: int = 1
+    images: int | None = None
 
     @property
     def name(self) -> str:
@@ -79,7 +82,7 @@ class Target:
     @property
     def key(self) -> str:
         """The name with what it was done with, which a file is called by."""
-        return f"{self.name}-scale{self.scale:g}-seeds{self.seeds}"
+        return f"{self.name}-scale{self.scale:g}-seeds{self.seeds}" + (f"-images{self.images}" if self.images else "")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Wanted:
     config: RunConfig
 
 
-def target(text: str, data: str | None = None, scale: float = 1.0, seeds: int = 1) -> Target:
+def target(text: str, data: str | None = None, scale: float = 1.0, seeds: int = 1, images: int | None = None) -> Target:
     """`table1-mnist`, `figure4`, ... with its options. Raises ConfigError with one sentence."""
     part, _, tail = text.partition("-")
     if part not in PARTS or (tail and tail not in DATA):
@@ -110,7 +113,10 @@ def target(text: str, data: str | None = None, scale: float = 1.0, seeds: int = 
         raise ConfigError(f"--scale is a share of the full cost, above 0 and at most 1 (got {scale:g}).")
     if not 1 <= seeds <= MOST_SEEDS:
         raise ConfigError(f"--seeds must be 1 to {MOST_SEEDS} (got {seeds}).")
-    return Target(part, where, scale, seeds)
+    most = full_data(where).counts[1]
+    if images is not None and not FEWEST_IMAGES <= images <= most:
+        raise ConfigError(f"--images must be {FEWEST_IMAGES} to {most:,}, the test images of {where} (got {images:,}).")
+    return Target(part, where, scale, seeds, None if images == tested(where, scale) else images)
 
 
 def names() -> list[str]:
@@ -144,19 +150,45 @@ def lengths(data: str, scale: float) -> tuple[int, float]:
     return epochs, min(1.0, scale * whole / epochs)
 
 
-def setup(strategy: Strategy, data: str, scale: float, seed: int = 0, network: Network = "cnn") -> RunConfig:
-    """A run of the paper's, at `scale` of its cost; milestones of the learning rate are scaled along."""
+def full_data(data: str) -> Digits | Mnist | Cifar10:
+    """A data set, whole."""
+    return {"digits": Digits(), "mnist": Mnist(), "cifar10": Cifar10()}[data]
+
+
+def tested(data: str, scale: float) -> int:
+    """Test images where nothing else was asked for: all of the digits and at full length, or else REDUCED_IMAGES, which
+    training otherwise costs less than."""
+    return full_data(data).counts[1] if data == "digits" or scale == 1 else REDUCED_IMAGES
+
+
+def setup(
+    strategy: Strategy,
+    data: str,
+    scale: float,
+    seed: int = 0,
+    network: Network = "cnn",
+    images: int | None = None,
+) -> RunConfig:
+    """A run of the paper's, at `scale` of its cost; milestones of the learning rate are scaled along. images: test
+    images measured, and held-out ones at most, which cost more than a short training does."""
     epochs, share = lengths(data, scale)
     falls = {"digits": (0.6, 0.85), "mnist": (0.4, 0.8), "cifar10": (0.5, 100 / 120)}[data]
     first = max(1, round(falls[0] * epochs))
     milestones = (first, max(first + 1, round(falls[1] * epochs)))
-    whole = {"digits": Digits(), "mnist": Mnist(), "cifar10": Cifar10()}[data]
-    images = RunConfig(data=whole, model=_network(data, network)).train_size
-    size = None if share >= 1 else max(200, round(share * images))
+    whole = full_data(data)
+    held_out, most = whole.validation_size, tested(data, scale)
+    pool = whole.counts[0] - held_out
+    sizes: dict[str, int | None] = {
+        "train_size": None if share >= 1 else max(200, round(share * pool)),
+        "test_size": None if most == whole.counts[1] else most,
+    }
+    if images is not None:  # the training images stay as many
+        sizes |= {"train_size": sizes["train_size"] or pool, "test_size": images}
+        sizes["validation_size"] = min(held_out, images)
     return RunConfig(
         seed=seed,
         epochs=epochs,
-        data=whole.model_copy(update={"train_size": size, "test_size": _tested(data, scale)}),
+        data=whole.model_copy(update=sizes),
         model=_network(data, network),
         threat=Linf(eps=paper_eps(data)),
         strategy=strategy,
@@ -173,12 +205,6 @@ def _network(data: str, network: Network) -> MnistCNN | Cifar10CNN | DigitsCNN |
         return MnistCNN()
     # the paper's surrogate is a ResNet-50, which is not among the networks here
     return {"cnn": Cifar10CNN(), "wide": WideResNet(depth=34, width=10), "surrogate": PreActResNet18()}[network]
-
-
-def _tested(data: str, scale: float) -> int | None:
-    """Test images: all of the digits and at full length, or else REDUCED_IMAGES, which training otherwise costs less
-    than."""
-    return None if data == "digits" or scale == 1 else REDUCED_IMAGES
 
 
 def _recording(data: str, scale: float) -> Recording:
@@ -238,9 +264,9 @@ def wanted(target: Target) -> list[Wanted]:
     for seed in range(target.seeds):
         for row, strategy in cells(target.part, data, epochs).items():
             network: Network = "wide" if target.part == "table3" else "cnn"
-            found.append(Wanted(row, seed, setup(strategy, data, scale, seed, network)))
+            found.append(Wanted(row, seed, setup(strategy, data, scale, seed, network, target.images)))
     if target.part == "table2":
-        model = setup(Standard(), data, scale, SURROGATE_SEED, "surrogate")
+        model = setup(Standard(), data, scale, SURROGATE_SEED, "surrogate", target.images)
         found.append(Wanted("surrogate", SURROGATE_SEED, model))
     return found
 
@@ -267,12 +293,15 @@ def ablation(data: str, epochs: int) -> dict[str, Strategy]:
 
 
 def reduced_words(target: Target, n: int) -> str | None:
-    """`reduced: 5 of 50 epochs, 11,800 of 59,000 training images, 1,000 test images`; None at full length."""
-    if target.scale >= 1:
+    """`reduced: 5 of 50 epochs, 11,800 of 59,000 training images, 1,000 test images`; None at full length on as many
+    images as that stands for."""
+    if target.scale >= 1 and target.images is None:
         return None
     whole = setup(Standard(), target.data, 1.0)
-    here = setup(Standard(), target.data, target.scale)
-    parts = [f"{here.epochs} of {whole.epochs} epochs"]
+    here = setup(Standard(), target.data, target.scale, images=target.images)
+    parts = []
+    if target.scale < 1:
+        parts.append(f"{here.epochs} of {whole.epochs} epochs")
     if here.train_size < whole.train_size:
         parts.append(f"{here.train_size:,} of {whole.train_size:,} training images")
-    return f"reduced: {', '.join(parts)}, {n:,} test images"
+    return f"reduced: {', '.join([*parts, f'{n:,} test images'])}"

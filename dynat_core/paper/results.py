@@ -18,9 +18,10 @@ _NEEDED = {"target", "part", "data", "scale", "seeds", "epochs", "full_epochs", 
 
 
 def results(*folders: Path) -> list[dict[str, Any]]:
-    """What was reproduced, as it was written; of each target the largest share first, then the most seeds."""
+    """What was reproduced, as it was written; of each target the largest share first, then the most seeds, then the
+    most test images."""
     found = [content for _, content, problem in _read(folders) if problem is None]
-    return sorted(found, key=lambda c: (c["target"], -c["scale"], -c["seeds"]))
+    return sorted(found, key=lambda c: (c["target"], -c["scale"], -c["seeds"], -c["n"]))
 
 
 def left_out(*folders: Path) -> list[str]:

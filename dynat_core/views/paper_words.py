@@ -8,7 +8,7 @@ from typing import Any
 
 from dynat_core.comparison import spread
 from dynat_core.config import describe_eps
-from dynat_core.paper.paper_runs import FEWEST, ROW_WORDS, ROWS, full_epochs
+from dynat_core.paper.paper_runs import FEWEST, ROW_WORDS, ROWS, full_epochs, tested
 from dynat_core.paper.published import COLUMNS, TABLES
 from dynat_core.statistics import score_difference, wilson
 from dynat_core.views.compare import signed
@@ -22,11 +22,12 @@ MORE_COLUMNS = {  # rungs of the ladder for which nothing was published
 DATA_WORDS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
 
 
-def command(part: str, data: str, scale: float | None = None, seeds: int = 1) -> str:
-    """The command line that runs it."""
+def command(part: str, data: str, scale: float = 1.0, seeds: int = 1, n: int | None = None) -> str:
+    """The command line that runs it. n: test images, where they were not left to the scale."""
     target = f"{part}-{data}" if part in ("table1", "table2") else f"{part} --data {data}"
-    more = (f" --scale {scale:g}" if scale and scale < 1 else "") + (f" --seeds {seeds}" if seeds > 1 else "")
-    return f"python -m dynat_core reproduce {target}{more}"
+    more = (f" --scale {scale:g}" if scale < 1 else "") + (f" --seeds {seeds}" if seeds > 1 else "")
+    images = f" --images {n}" if n not in (None, tested(data, scale)) else ""
+    return f"python -m dynat_core reproduce {target}{more}{images}"
 
 
 def run_words(result: Mapping[str, Any]) -> str:
