@@ -146,10 +146,12 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     assert not worker_alive(store.folder)
 
 
-def test_two_workers_share_a_run_one_is_lost_with_its_node_and_one_goes_on_to_find_what_one_finds(cluster, tmp_path):
-    """The node of the first worker dies, which records, and one is left. Without an attack, whose signs could turn on a
-    rounding; in float32 roundings grow, so the first epochs are compared. (`test_group` kills either, and compares bit
-    for bit.)"""
+@pytest.mark.parametrize("recorder_dies", [True, False], ids=["the-one-that-records", "the-other"])
+def test_two_workers_share_a_run_one_is_lost_with_its_node_and_one_goes_on_to_find_what_one_finds(
+    cluster, tmp_path, recorder_dies
+):
+    """The node of either worker dies, and one is left. Without an attack, whose signs could turn on a rounding; in
+    float32 roundings grow, so the first epochs are compared. (`test_group` kills either, and compares bit for bit.)"""
     nodes = of(cluster, 2)
     store = RunStore(tmp_path / "store")
     longer = {key: value for key, value in LONGER.items() if not key.startswith("strategy")}
@@ -157,7 +159,9 @@ def test_two_workers_share_a_run_one_is_lost_with_its_node_and_one_goes_on_to_fi
     shared = store.create(config)
     dispatching = Dispatching(cluster, store, "--once", "--split", "2")
     until(lambda: place(shared) and len(shared.records()) >= 2, "it is shared and trains")
-    cluster.remove_node(next(node for node in nodes if node.node_id == place(shared)), allow_graceful=False)
+    recorder = place(shared)
+    dying = next(node for node in nodes if (node.node_id == recorder) == recorder_dies)
+    cluster.remove_node(dying, allow_graceful=False)
     said = dispatching.said()
     assert f"{shared.id} died" in said and shared.state == "finished", said
     assert [start.get("workers", 1) for start in shared.starts()] == [2, 1]
