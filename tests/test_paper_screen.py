@@ -387,7 +387,7 @@ def test_figure_4_comes_down_to_one_number_and_is_judged_by_its_interval(low, hi
 
 
 @pytest.mark.parametrize("rank, words", [(0.9, "in the direction of"), (-0.9, "against"), (0.3, "too little"),
-                                         (None, "too few bins")])  # fmt: skip
+                                         (None, "every bin has the same")])  # fmt: skip
 def test_figure_1a_comes_down_to_a_rank_correlation_that_chance_must_not_explain(rank, words):
     content = kept("figure1a")
     content["forms"]["box"] |= {"n": [10] * 21, "rank_correlation": rank}

@@ -250,7 +250,7 @@ def test_a_live_run_has_room_for_what_will_come():
 
 def test_numbers_that_stop_being_numbers_are_told():
     scene = SCENES["epochs, broken"]
-    assert "not a number (NaN) at epoch 20" in scene.sentences[25] and "NaN" not in scene.sentences[19]
+    assert "not a number (NaN); training has diverged" in scene.sentences[25] and "NaN" not in scene.sentences[19]
     assert [s["x0"] for s in scene.view("accuracy").fig["layout"]["shapes"]] == [20]
 
 
@@ -388,7 +388,7 @@ def test_the_overview_shows_medians_over_all_recorded_paths():
     paths = np.stack([trajectory(k).relative_fosc for k in range(9)])
     scene = SCENES["overview"]
     assert scene.arrays["left-0"] == pytest.approx(np.median(paths, axis=0), rel=1e-5)
-    assert "Dynamic: half of the images have less than" in scene.sentences[4]
+    assert "Dynamic: half of the images have a relative FOSC of at most" in scene.sentences[4]
 
 
 # ------------------------------------------------------------------------------------------------------- small things

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dynat_core.config import describe_eps
+from dynat_core.reports.compared import verdict
 from dynat_core.store.runs import Run
 from dynat_core.views.threshold import CURVES, FORMS, Recorded, threshold
 from ui.link import Cursor, Link, Switched, told
@@ -43,13 +44,16 @@ def kept(runs: list[Run]) -> list[tuple[Run, int]]:
 def threshold_picture(screen: str, shown: list[tuple[Run, int]], names: dict[str, str]) -> None:
     """The scrubber whose cursor is the threshold; to be drawn in a fragment. shown: as `kept` gives them."""
     models = [
-        Recorded(names[run.id], run.config.strategy.name, _curves(str(run.folder), run.modified, epoch))
+        Recorded(
+            names[run.id], run.config.strategy.name, _curves(str(run.folder), run.modified, epoch),
+            "nats" if recorded_attack(run).loss == "ce" else "logits", _attack(run), verdict(run, epoch),
+        )
         for run, epoch in shown
-    ]
+    ]  # fmt: skip
     token = "threshold," + ",".join(f"{run.id}:{epoch}" for run, epoch in shown)
     form, cursor = Switched(screen, "stop", "form", [name for name, _ in FORMS]), Cursor(screen, NAME)
     form.heard(told(NAME, token))
-    scene = threshold(models, form.value, _attack(shown[0][0]))
+    scene = threshold(models, form.value)
     where = ", ".join(f"epoch {epoch} of {names[run.id]}" for run, epoch in shown)
     st.caption(plain(f"All recorded paths together: {where}."))
     if cursor.goto is not None and cursor.goto > scene.last:

@@ -18,7 +18,7 @@ class Trajectory:
     """One image and the K+1 points of an attack on it: 0 is where the attack started, K where it ended.
 
     x: (C,H,W) clean image in [low, high]. z, grad: (K+1,C,H,W) points and per-sample loss gradients there.
-    logits: (K+1,classes). loss (nats), margin (true logit minus best other, > 0 is correct), fosc (box form, loss
+    logits: (K+1,classes). loss (see `unit`), margin (true logit minus best other, > 0 is correct), fosc (box form, loss
     units), fosc_paper, relative_fosc (box form, no unit), gradient_l1: (K+1,). Everything float32. settings: what was
     asked: eps, norm, alpha, steps, loss, start, low, high, and for display run, epoch, classes.
     """
@@ -41,6 +41,20 @@ class Trajectory:
     def steps(self) -> int:
         """K, the number of updates on the path."""
         return len(self.z) - 1
+
+    @property
+    def reach(self) -> np.ndarray:
+        """eps times the gradient's norm, (K+1,), in loss units: what a straight line promises from the middle of the
+        ball. The norm is the one dual to the threat's, L1 for L-inf and Euclidean for L2 (Wang et al. 2019, FOSC)."""
+        eps = float(self.settings["eps"])
+        if self.settings["norm"] == "linf":
+            return eps * self.gradient_l1.astype(np.float64)
+        return eps * np.linalg.norm(self.grad.reshape(len(self.z), -1).astype(np.float64), axis=1)
+
+    @property
+    def unit(self) -> str:
+        """The unit of loss and FOSC: nats of cross-entropy, or logits where the attack climbed a margin."""
+        return "nats" if self.settings.get("loss", "ce") == "ce" else "logits"
 
     @property
     def delta(self) -> np.ndarray:

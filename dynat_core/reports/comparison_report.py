@@ -92,10 +92,11 @@ def compared_words(networks: Sequence[Compared]) -> str:
     """What the numbers of a comparison are about: attack, images, how they were chosen, what the brackets mean."""
     spent = networks[0].spent
     cost = f", {number(spent, 3)} gradients an image" if spent is not None else ""
+    chosen = " or ".join(dict.fromkeys(exports.chosen_words(network.config) for network in networks))
     several = " No correction for several comparisons." if len(networks) > 2 else ""
     return (
         f"Robust under {networks[0].config.attack_words()}{cost}, on {len(common(networks)):,} test images that every "
-        "run was measured on, each run at its best epoch on held-out images. In brackets: 95 % intervals, Wilson's for "
+        f"run was measured on, each run at its epoch that was {chosen}. In brackets: 95 % intervals, Wilson's for "
         f"a share, Newcombe's for a difference on the same images; McNemar's test is exact and two-sided, and the "
         f"stricter of the two at the border.{several} "
         "Seconds are those of the machine that trained and of what else it did."
@@ -170,8 +171,8 @@ def _probes(runs: Sequence[Run], networks: Sequence[Compared]) -> list[Html]:
             for seen in probe.seen
         ]
         rows.append((f"{probe.index}, {probe.label}", doc.pixels(probe.clean, f"image {probe.index}, clean"), *cells))
-    steps = runs[0].config.recording.path_steps
-    note = f"At the end of the recorded path, PGD-{steps}. Margin: true logit minus best other; below 0 it is fooled."
+    steps = " or ".join(dict.fromkeys(f"PGD-{run.config.recording.path_steps}" for run in runs))
+    note = f"At the end of the recorded path, {steps}. Margin: true logit minus best other; below 0 it is fooled."
     names = [network.title for network in networks]
     return [doc.table(("image, label", "clean", *names), rows), doc.paragraph(note, "facts")]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,11 +19,11 @@ import pandas as pd
 
 from dynat_core import views
 from dynat_core.comparison import Compared, common, paired, restricted
-from dynat_core.config import NORM_WORDS, describe_eps
+from dynat_core.config import NORM_WORDS, RunConfig, describe_eps
 from dynat_core.errors import JobError, RunError
 from dynat_core.recorded import tables
 from dynat_core.reports import latex
-from dynat_core.reports.compared import training_gradients, training_seconds, verdict
+from dynat_core.reports.compared import NOT_CHECKED, training_gradients, training_seconds, verdict
 from dynat_core.statistics import wilson
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.layout import part
@@ -131,11 +132,16 @@ def outcome(run: Run) -> latex.Outcome:
             raise RunError(f"{run.title} has measured no test images yet; there is nothing to report.")
         clean, robust = (round(record[f"test/{kind}_accuracy"] * n) for kind in ("clean", "robust"))
     threat, attack = run.config.threat, run.config.attack_words()
-    which = "best on held-out images" if found else "the newest"
+    which = chosen_words(run.config) if found else "the newest"
     return latex.Outcome(
         run.title, run.id, f"epoch {epoch}, {which}", clean, robust, n, attack.rpartition(", ")[0], threat.norm,
         threat.eps, verdict(run, epoch), run.config.seed if run.config.trains_here else None,
     )  # fmt: skip
+
+
+def chosen_words(config: RunConfig) -> str:
+    """How the epoch that stands for a run was chosen; of a network from elsewhere only the last one is known."""
+    return "best on held-out images" if config.trains_here else "the last one recorded"
 
 
 def about(run: Run) -> dict[str, Any]:
@@ -231,10 +237,12 @@ def ladder_outcome(run: Run, evaluation: Evaluation, result: Mapping[str, Any]) 
     climbed, n = result["rungs"], int(result["n"])
     clean = next((rung["correct"] for rung in climbed if rung["name"] == "clean"), 0)
     names = ", ".join(rung["name"] for rung in climbed if rung["name"] != "clean")
-    epoch = run.epoch_of(evaluation.settings.epoch)
+    epoch, threat = run.epoch_of(evaluation.settings.epoch), run.config.threat
+    checked = (result["norm"], result["eps"]) == (threat.norm, threat.eps)  # the verdict is about the run's own
     return latex.Outcome(
         run.title, evaluation.id, f"epoch {epoch}", int(clean), int(result["worst"]["correct"]), n,
-        f"worst case of {names}", str(result["norm"]), float(result["eps"]), verdict(run, epoch),
+        f"worst case of {names}", str(result["norm"]), float(result["eps"]),
+        verdict(run, epoch) if checked else NOT_CHECKED,
         run.config.seed if run.config.trains_here else None,
     )  # fmt: skip
 
@@ -274,7 +282,7 @@ def compared_outcome(network: Compared) -> latex.Outcome:
     """A network of a comparison, on all of its own images."""
     threat, config = network.config.threat, network.config
     return latex.Outcome(
-        network.title, network.id, f"epoch {network.epoch}, best on held-out images", int(network.clean.sum()),
+        network.title, network.id, f"epoch {network.epoch}, {chosen_words(config)}", int(network.clean.sum()),
         int(network.robust.sum()), network.n, config.attack_words().rpartition(", ")[0], threat.norm, threat.eps,
         network.verdict, config.seed if config.trains_here else None,
     )  # fmt: skip
@@ -304,7 +312,16 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _json(content: Any) -> bytes:
-    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+    return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not known is null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _npz(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> bytes:

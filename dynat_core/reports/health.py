@@ -49,10 +49,13 @@ def _not_a_number(history: History, config: RunConfig) -> Iterator[HealthNote]:
     bad = np.flatnonzero(measured & np.isnan(history.column("test/loss")))
     if len(bad):
         epoch = int(bad[0])
+        lasts = measured[epoch:].sum() == (bad >= epoch).sum()
         yield HealthNote(
             epoch,
             "not a number",
-            f"Since epoch {epoch} the loss on test images is not a number: training has diverged.",
+            f"Since epoch {epoch} the loss on test images is not a number: training has diverged."
+            if lasts
+            else f"At epoch {epoch} the loss on test images is not a number; it came back later.",
             "Lower the learning rate and start again; the epochs before are still good to look at.",
         )
 

@@ -60,7 +60,8 @@ def row(found: Outcome) -> str:
         str(found.n),
         escaped(found.verdict),
     )
-    return f"% {_one_line(note)}\n{' & '.join(cells)} \\\\\n"
+    # {} first: after a line's end LaTeX would take a title that begins with [ or * for an option of it
+    return f"% {_one_line(note)}\n{{}}{' & '.join(cells)} \\\\\n"
 
 
 def table(found: Sequence[Outcome]) -> str:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from dynat_core.config import RunConfig, describe_eps
+from dynat_core.config import NORM_WORDS, RunConfig, describe_eps
 from dynat_core.errors import RunError
 from dynat_core.reports import exports
-from dynat_core.reports.compared import NOT_CHECKED, latest, training_gradients, training_seconds, verdict
+from dynat_core.reports.compared import NOT_CHECKED, UNREADABLE, latest, training_gradients, training_seconds, verdict
 from dynat_core.reports.health import notes
 from dynat_core.store.evaluations import Evaluation, evaluations
 from dynat_core.store.rerun import evaluation_command
@@ -56,15 +56,19 @@ def evaluation_report(run: Run, evaluation: Evaluation) -> bytes:
     if result is None:
         raise RunError(f"{evaluation.id} is {evaluation.state}; it can be reported once it has finished.")
     forms = {"check": _check, "ladder": _ladder, "transfer": _transfer}
-    drawn: Section = ("Pictures", _pictures(evaluation, result))
-    told = forms.get(evaluation.kind, _anything)(result)
+    try:
+        drawn: Section = ("Pictures", _pictures(evaluation, result))
+        told = forms.get(evaluation.kind, _anything)(result)
+    except UNREADABLE:
+        raise RunError(f"{evaluation.id} is damaged; measure it again.") from None
     found = [drawn, *told] if evaluation.kind == "curves" else [*told, drawn]
     asked = evaluation.settings.model_dump(mode="json")
     command = [doc.paragraph("This command line measures the same again:"), doc.command(evaluation_command(evaluation))]
     settings = doc.table(("setting", "value"), [(key, value_words(value)) for key, value in asked.items()])
     threat = run.config.threat
-    eps = describe_eps(evaluation.settings.eps or threat.eps)
-    about = f"{evaluation.kind} of {run.id}, epoch {evaluation.settings.epoch}, eps {eps}. {made_by(evaluation.id)}"
+    eps, norm = describe_eps(evaluation.settings.eps or threat.eps), evaluation.settings.norm or threat.norm
+    which = f"{evaluation.kind} of {run.id}, epoch {evaluation.settings.epoch}"
+    about = f"{which}, {NORM_WORDS[norm]} eps {eps}. {made_by(evaluation.id)}"
     sections = [*found, ("How is it repeated?", command), ("Settings", [settings])]
     return doc.document(f"{run.title}: {evaluation.kind}", about, sections)
 
@@ -106,7 +110,10 @@ def _checked(run: Run, epoch: int) -> list[Html]:
     for kind, draw in (("check", _check), ("ladder", _ladder)):
         found = latest(run, kind, epoch)
         if found is not None and (result := found.result()):
-            parts += [part for _, some in draw(result) for part in some]
+            try:
+                parts += [part for _, some in draw(result) for part in some]
+            except UNREADABLE:
+                parts.append(doc.paragraph(f"The evaluation {found.name} is damaged; measure it again.", "said"))
     others = len([e for e in evaluations(run.folder) if e.state == "finished"])
     if not parts:
         parts.append(doc.paragraph(f"Verdict: {NOT_CHECKED}. Another attack may break more images than this one did."))
@@ -195,7 +202,7 @@ def _ladder(result: Mapping[str, Any]) -> list[Section]:
     ]
     rows.append(("worst case", "right under every attack above", share(worst["correct"], n), f"{n:,}", "", "", ""))
     said = [doc.paragraph(w, "said") for rung in result["rungs"] for w in rung.get("warnings") or []]
-    eps = f"eps {describe_eps(float(result['eps']))}, norm {result['norm']}, attack seed {result.get('seed')}"
+    eps = f"{NORM_WORDS[result['norm']]} eps {describe_eps(float(result['eps']))}, attack seed {result.get('seed')}"
     head = ("attack", "in words", "right", "images", "means", "gradients", "seconds")
     return [("Attack by attack", [doc.table(head, rows), *said, doc.paragraph(f"{eps}. {_BRACKETS}", "facts")])]
 
@@ -226,7 +233,7 @@ def _transfer(result: Mapping[str, Any]) -> list[Section]:
         for source in names
     ]
     clean = ("no attack", *(share(result["clean"][name]["correct"], n) for name in names))
-    facts = f"PGD-{result['steps']}, eps {describe_eps(float(result['eps']))}, norm {result['norm']}. {_BRACKETS}"
+    facts = f"PGD-{result['steps']}, {NORM_WORDS[result['norm']]} eps {describe_eps(float(result['eps']))}. {_BRACKETS}"
     said = [doc.paragraph(result["sentence"], "said")]
     return [("From model to model", [*said, doc.table(head, [*rows, clean]), doc.paragraph(facts, "facts")])]
 

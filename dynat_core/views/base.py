@@ -32,13 +32,15 @@ STRATEGIES: dict[str, tuple[str, str, str]] = {
     "trades": ("#009E73", "#2CCB9B", "dashdot"),
     "l2l": ("#B0578D", "#E397C4", "longdash"),
     "curriculum": ("#8A6D00", "#E6C229", "longdashdot"),
-    "fgsm-then-pgd": ("#5B4BB5", "#A99BF5", "solid"),
+    "fgsm-then-pgd": ("#5B4BB5", "#A99BF5", "longdash"),
 }
 SPARE: tuple[tuple[str, str, str], ...] = (
     ("#009E73", "#2CCB9B", "dashdot"),
     ("#B0578D", "#E397C4", "longdash"),
     ("#8A6D00", "#E6C229", "longdashdot"),
-    ("#5B4BB5", "#A99BF5", "solid"),
+    ("#5B4BB5", "#A99BF5", "dot"),
+    ("#3F5F5F", "#9FC5C5", "dash"),
+    ("#5F7A1F", "#B5D66B", "solid"),
 )
 GROUND: dict[str, tuple[str, str]] = {
     "ink": ("#1B1F24", "#F2F3F5"),
@@ -75,17 +77,20 @@ def strategy_style(name: str) -> tuple[str, str, str]:
 def styled(named: Sequence[tuple[str, str]]) -> tuple[Series, ...]:
     """Return a Series for each (name, strategy); the second run of a strategy gets a spare style, not the same one.
 
-    A style that a strategy of the scene has by nature is spared for it as long as there are others.
+    A style that a strategy of the scene has by nature is spared for it as long as there are others, and a dash that is
+    not there yet goes first, for those who do not see the colours: six series of any strategies look different.
     """
     taken: set[str] = set()
+    dashes: set[str] = set()
     natural = {strategy_style(strategy)[0] for _, strategy in named}
     series = []
     for name, strategy in named:
         style = strategy_style(strategy)
         if style[0] in taken:
-            free = [s for s in SPARE if s[0] not in taken]
-            style = next((s for s in free if s[0] not in natural), free[0] if free else style)
+            free = sorted((s for s in SPARE if s[0] not in taken), key=lambda s: (s[0] in natural, s[2] in dashes))
+            style = free[0] if free else style
         taken.add(style[0])
+        dashes.add(style[2])
         series.append(Series(name, style[:2], style[2], strategy))
     return tuple(series)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynat_core.views.base import Note, Series, View, held, padded
 from dynat_core.views.distributions import Counted, quantiles
-from dynat_core.views.figures import as_typed, axis, band, epoch_axis, laid, layout, line
+from dynat_core.views.figures import as_typed, axis, band, epoch_axis, laid, layout, line, listed
 from dynat_core.views.scales import Scale
 from dynat_core.views.words import number, percent, wilson
 
@@ -36,14 +36,14 @@ def accuracy(runs: Sequence[tuple[int, Series, Any, str]], n: int, last: int, *,
             else "not measured"
             for r, (low, high), c, m in zip(robust, limits, clean, size, strict=True)
         ]
-        data += band(epochs, _listed(limits[:, 0]), _listed(limits[:, 1]), f"@s{k}", meta=k)
-        data.append(line(epochs, _listed(clean), f"@s{k}", series.dash, 1.1, meta=k))
+        data += band(epochs, listed(limits[:, 0]), listed(limits[:, 1]), f"@s{k}", meta=k)
+        data.append(line(epochs, listed(clean), f"@s{k}", series.dash, 1.1, meta=k))
         text = {
             "text": words,
             "hoverinfo": "text",
             "hovertemplate": f"{as_typed(series.name)}, epoch %{{x}}: %{{text}}<br>{attack}<extra></extra>",
         }
-        data.append(line(epochs, _listed(robust), f"@s{k}", series.dash, 2.6, meta=k, **text))
+        data.append(line(epochs, listed(robust), f"@s{k}", series.dash, 2.6, meta=k, **text))
         for name, values in (("clean", clean), ("robust", robust)):
             arrays[f"accuracy-{name}-{k}"] = padded(values.astype(np.float32), n)
             moves.append({"kind": "dot", "arr": f"accuracy-{name}-{k}", "color": f"@s{k}", "series": k})
@@ -88,8 +88,8 @@ def fosc_course(
         values = np.stack([quantiles(scale.measure, run.counts, q) for q in (0.1, 0.5, 0.9)], axis=1)
         low, middle, high = scale.position(values).T
         epochs = list(range(len(values)))
-        data += band(epochs, _listed(low), _listed(high), f"@s{k}", meta=k)
-        data.append(line(epochs, _listed(middle), f"@s{k}", run.series.dash, meta=k))
+        data += band(epochs, listed(low), listed(high), f"@s{k}", meta=k)
+        data.append(line(epochs, listed(middle), f"@s{k}", run.series.dash, meta=k))
         arrays[f"{name}-{k}"] = padded(middle.astype(np.float32), n)
         moves.append({"kind": "dot", "arr": f"{name}-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note(held([f"{number(m)} ({number(a)} – {number(b)})" for a, m, b in values], n), k))
@@ -98,7 +98,7 @@ def fosc_course(
             c_t = thresholds[k]
             stairs = np.where(np.isnan(c_t), np.nan, scale.position(c_t))
             data.append(
-                line(epochs, _listed(stairs), f"@s{k}", "solid", 1.2, meta=k)
+                line(epochs, listed(stairs), f"@s{k}", "solid", 1.2, meta=k)
                 | {"line": {"color": f"@s{k}", "width": 1.2, "shape": "hvh"}}
             )
             seen.append(stairs)
@@ -172,7 +172,3 @@ def _decades(scale: Scale, seen: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def _colors(runs: Any) -> dict[str, tuple[str, str]]:
     return {f"s{k}": series.color for k, series in runs}
-
-
-def _listed(values: np.ndarray) -> list[float | None]:
-    return [round(float(v), 5) if np.isfinite(v) else None for v in values]

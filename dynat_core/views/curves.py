@@ -10,7 +10,7 @@ import numpy as np
 
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.views.base import Note, Series, View, held, padded
-from dynat_core.views.figures import axis, layout, line
+from dynat_core.views.figures import axis, layout, line, listed
 from dynat_core.views.words import number, raised
 
 FORMS = (("box", "box"), ("paper", "paper"))
@@ -33,7 +33,7 @@ class Drawn:
         if form == "box":
             values = self.path.relative_fosc.astype(np.float64)
         else:
-            reach = float(self.path.settings["eps"]) * self.path.gradient_l1.astype(np.float64)
+            reach = self.path.reach
             values = np.divide(self.path.fosc_paper, reach, out=np.full(len(reach), np.nan), where=reach > 0)
         return np.where(self.path.gradient_l1 > 0, values, np.nan)
 
@@ -59,10 +59,10 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
     arrays: dict[str, np.ndarray] = {}
     notes = []
     other = "paper" if form == "box" else "box"
-    low, ticks, span = _log_axis([v for p in paths for v in (p.fosc("box"), p.fosc("paper"), _reach(p))])
+    low, ticks, span = _log_axis([v for p in paths for v in (p.fosc("box"), p.fosc("paper"), p.path.reach)])
     for p in paths:
         steps, look = list(range(len(p.path.z))), {"color": p.color, "dash": p.series.dash}
-        relative, fosc, reach = p.relative(form), p.fosc(form), _reach(p)
+        relative, fosc, reach = p.relative(form), p.fosc(form), p.path.reach
         data.append(line(steps, listed(relative), **look, width=2.6, meta=p.k))
         data.append(line(steps, listed(low(reach)), "@muted", p.series.dash, 1.4, meta=p.k, yaxis="y2"))
         data.append(line(steps, listed(low(p.fosc(other))), **look, width=0.9, meta=p.k, yaxis="y2"))
@@ -76,7 +76,7 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
             moves.append({"kind": "dot", "arr": f"{name}-{form}-{p.k}", "color": color, "series": p.k, "y": y})
         said = [
             f"relative {number(r)}, {form} {number(c)}, gradient {number(g)}"
-            for r, c, g in zip(relative, fosc, p.path.gradient_l1.astype(float), strict=True)
+            for r, c, g in zip(relative, fosc, reach / float(p.path.settings["eps"]), strict=True)
         ]
         notes.append(Note(held(said, n), p.k))
     if form == "box":
@@ -89,7 +89,7 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
         f"relative FOSC,<br>{own} form (no unit)", (-0.03 * top, top), domain=[0.55, 1], nticks=5, fixedrange=True
     )
     lower = axis(
-        f"FOSC, {own} form<br>(loss units, nats)",
+        f"FOSC, {own} form<br>(loss units, {units(paths)})",
         span,
         domain=[0, 0.43],
         anchor="x",
@@ -129,11 +129,12 @@ def slope(paths: Sequence[Drawn], n: int, form: str, *, block: str, height: int)
 
 
 def loss(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
-    """The loss the attack climbs."""
-    top = max(float(np.nanmax(p.path.loss, initial=0.1)) for p in paths) * 1.08
-    return _curve(
-        "loss", "How high is the loss?", "loss (nats)", paths, n, lambda t: t.loss, (0, top), span, block, height
-    )
+    """The loss the attack climbs; a margin loss is below 0 while the model is right."""
+    top = max(float(np.nanmax(p.path.loss, initial=0.1)) for p in paths)
+    low = min(float(np.nanmin(p.path.loss, initial=0.0)) for p in paths)
+    across = (low - 0.08 * (top - low) if low < 0 else 0.0, top + 0.08 * (top - low))
+    named = f"loss ({units(paths)})"
+    return _curve("loss", "How high is the loss?", named, paths, n, lambda t: t.loss, across, span, block, height)
 
 
 def margin(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int) -> View:
@@ -167,6 +168,11 @@ def margin(paths: Sequence[Drawn], n: int, *, span: int, block: str, height: int
     }
     frame["shapes"] = [zero]
     return View(**{**vars(view), "fig": {**view.fig, "layout": frame}})
+
+
+def units(paths: Sequence[Drawn]) -> str:
+    """The unit of the losses that were climbed, `nats`; of different ones each."""
+    return " or ".join(dict.fromkeys(p.path.unit for p in paths))
 
 
 def colors(paths: Sequence[Drawn]) -> dict[str, tuple[str, str]]:
@@ -225,11 +231,6 @@ def _curve(
     )
 
 
-def _reach(p: Drawn) -> np.ndarray:
-    """eps x gradient norm: what the straight line promises from the middle of the ball, in loss units."""
-    return float(p.path.settings["eps"]) * p.path.gradient_l1.astype(np.float64)
-
-
 def _log_axis(
     curves: Sequence[np.ndarray],
 ) -> tuple[Callable[[np.ndarray], np.ndarray], list[tuple[float, str]], tuple[float, float]]:
@@ -252,7 +253,3 @@ def _log_axis(
         (float(p), f"10{raised(p)}" if not -3 < p < 3 else f"{10.0**p:g}") for p in range(top, bottom - 1, -every_nth)
     ]
     return place, [*ticks, *([(shelf, "0")] if none else [])], ((shelf - 0.2) if none else bottom - 0.08, top + 0.08)
-
-
-def listed(values: np.ndarray) -> list[float | None]:
-    return [round(float(v), 5) if np.isfinite(v) else None for v in values]

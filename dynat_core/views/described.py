@@ -41,7 +41,7 @@ def _told(trace: Mapping[str, Any], across: Mapping[str, Any], up: Mapping[str, 
     if not known:
         return f"{name}: no points" if name else ""
     first, last = (known[0], known[-1]) if "lines" in trace["mode"] else (None, None)
-    if first and last and first[1] == last[1]:  # a bar that lies down
+    if first and last and not name and len(known) == 2 and first[1] == last[1]:  # a bar that lies down
         return f"{_at(first[1], up)}{_value(last[0], across)}"
     if first and last:
         ends = [f"{_value(a, across)} across, {_value(b, up)} up" for a, b in (first, last)]

@@ -45,7 +45,7 @@ def quantiles(measure: str, counts: np.ndarray, q: float) -> np.ndarray:
     """The `q` quantile of each row of recorded counts (E, entries), (E,): NaN for an empty row, 0 where it lies in the
     zero bin of a logarithmic measure (its upper edge, which `quantile` gives, would claim more than was counted)."""
     values = histograms.quantiles(measure, counts, q)
-    return values if measure in ("margin", "steps", "gradients") else np.where(values <= BINS[measure][0], 0.0, values)
+    return values if measure in ("margin", "steps") else np.where(values <= BINS[measure][0], 0.0, values)
 
 
 def medians(measure: str, counts: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ def distribution(
         style = {"series": run.k, "color": f"@s{run.k}", "dash": run.series.dash}
         moves.append({"kind": "bars", "arr": f"{name}-{run.k}", "share": True, **style})
         texts = note(run) if note else None
-        if scale.measure not in ("gradients", "steps"):
+        if scale.measure != "steps":
             middle = medians(scale.measure, run.counts)
             arrays[f"{name}-median-{run.k}"] = padded(scale.position(middle).astype(np.float32), n)
             moves.append({"kind": "tick", "arr": f"{name}-median-{run.k}", **style})
@@ -103,7 +103,7 @@ def distribution(
     bins = Bins(scale, counts)
     across = laid(scale, room=place.room)
     ceiling = top or _ceiling(peaks)
-    stair = {"stair": True} if scale.measure in ("gradients", "steps") else {}
+    stair = {"stair": True} if scale.measure == "steps" else {}
     smooth = [m | {"kind": "ecdf"} | stair if m["kind"] == "bars" else m for m in moves]
     return [
         View(

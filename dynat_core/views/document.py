@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from dynat_core.views.base import Series
+from dynat_core.views.svg import DASH
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#182233, #e4e9f0); --muted: light-dark(#5a6270, #a7aeba);
@@ -28,7 +29,7 @@ td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 0; padding: 10px 12px; border: 1px solid var(--line); border-radius: 8px; break-inside: avoid; }
 figure svg { width: 100%; height: auto; display: block; }
 figcaption { font-weight: 600; font-size: 14px; margin-bottom: 4px; }
-.swatch { display: inline-block; width: 26px; margin-right: 7px; vertical-align: middle; border-top: 3px solid; }
+.swatch { width: 26px; height: 3px; margin-right: 7px; vertical-align: middle; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 6px 0 10px; }
 img.pixels { image-rendering: pixelated; width: 96px; border: 1px solid var(--line); border-radius: 4px;
   display: block; }
@@ -38,7 +39,6 @@ a { color: light-dark(#24507e, #9cc3ee); }
 @media print { body { padding: 0; max-width: none; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
   a[download] { display: none; } }
 """
-_LINES = {"solid": "solid", "dash": "dashed"}
 
 
 class Html(str):
@@ -90,9 +90,10 @@ def figures(drawn: Sequence[tuple[str, str]]) -> Html:
 
 def swatch(series: Series, name: object = "") -> Html:
     """A short line in a series' colour and dash, and its name."""
-    line, (light, dark) = _LINES.get(series.dash, "dotted"), series.color
-    style = f"border-top-style:{line};border-color:light-dark({light},{dark})"
-    return Html(f'<i class="swatch" style="{style}"></i>{text(name)}')
+    light, dark = series.color
+    drawn = f'stroke-width="3" stroke-dasharray="{DASH.get(series.dash, "none")}"'
+    line = f'<path d="M0 1.5H26" {drawn} style="stroke:light-dark({light},{dark})"/>'
+    return Html(f'<svg class="swatch" viewBox="0 0 26 3" aria-hidden="true">{line}</svg>{text(name)}')
 
 
 def legend(series: Sequence[Series]) -> Html:

@@ -69,14 +69,15 @@ class EpochRun:
         return ("box" if strategy.stop_form == "box" else "paper") if isinstance(strategy, Dynamic) else None
 
     @property
+    def lost(self) -> np.ndarray:
+        """(E,) whether the loss of an epoch is no number although others' are."""
+        losses = [np.isfinite(self.history.column(key)) for key in ("train/loss", "test/loss")]
+        return np.any([~known & known.any() for known in losses], axis=0)
+
+    @property
     def broken(self) -> int | None:
-        """The first epoch whose loss is no number although others' are."""
-        for key in ("train/loss", "test/loss"):
-            loss = self.history.column(key)
-            lost = np.flatnonzero(~np.isfinite(loss))
-            if len(lost) and np.isfinite(loss).any():
-                return int(lost[0])
-        return None
+        """The first epoch that is lost."""
+        return int(self.lost.argmax()) if self.lost.any() else None
 
 
 def asking(config: RunConfig) -> int:
@@ -89,10 +90,11 @@ def gradients(counts: np.ndarray, steps: int, asking: int = 1) -> np.ndarray:
     """Gradients an image cost on average at each epoch, (E,), from the counts (E, entries) of the steps it took.
 
     Stopping after s steps costs s + asking (the last one decides to stop); all `steps` cost `steps`: a check after the
-    last step would decide nothing. What recording costs beyond that is not counted.
+    last step would decide nothing. What recording costs beyond that is not counted. Images that took more steps than
+    there are bins for count as if they had taken all.
     """
-    taken = (BINS["steps"][:-1] + 0.5).astype(int)
+    taken = np.append((BINS["steps"][:-1] + 0.5).astype(int), steps)
     cost = np.minimum(taken + asking, steps)
-    rows = counts[:, 1:-1].astype(np.float64)
+    rows = counts[:, 1:].astype(np.float64)
     total = rows.sum(axis=1)
     return np.divide(rows @ cost, total, out=np.full(len(rows), np.nan), where=total > 0)

@@ -16,15 +16,12 @@ def sentences(runs: Sequence[EpochRun], histories: Sequence[NamedHistory], split
     own: dict[int, list[str]] = {}
     for run in runs:
         lines = _with_rate(run, _train_words(run)) if split == "train" else _test_words(run)
-        if run.broken is not None:
-            said = (
-                f"{run.series.name}: the loss is not a number (NaN) at epoch {run.broken}; training has diverged there."
-            )
-            lines = [words if e < run.broken else said for e, words in enumerate(lines)]
-        own[run.k] = lines
+        lost = run.lost
+        said = f"{run.series.name}: the loss is not a number (NaN){'; training has diverged' if lost[-1] else ' here'}."
+        own[run.k] = [said if gone else words for words, gone in zip(lines, lost, strict=True)]
     sentences = []
     # One epoch of a network from elsewhere is the network as it came; of several, the first is before training.
-    as_it_came = n == 1 and not any(run.config.trains_here for run in runs)
+    as_it_came = any(not run.config.trains_here and len(run.history.epochs) == 1 for run in runs)
     for e in range(n):
         parts = [f"Epoch {e}:" if e or as_it_came else "Epoch 0, the untrained network:"]
         for k, named in enumerate(histories):
@@ -81,8 +78,8 @@ def _test_words(run: EpochRun) -> list[str]:
     robust, size = run.history.column("test/robust_accuracy"), run.history.column("test/n")
     attack = f"PGD-{run.config.recording.steps}"
     return [
-        f"{run.series.name} withstands {attack} on {percent(r, 1)} of {m:.0f} test images; half of them end it with "
-        f"less than {number(f)} of relative FOSC."
+        f"{run.series.name} withstands {attack} on {percent(r, 1)} of {m:.0f} test images"
+        + (f"; half of them end it with a relative FOSC of at most {number(f)}." if np.isfinite(f) else ".")
         if np.isfinite(r) and np.isfinite(m)
         else f"{run.series.name} was not measured."
         for r, m, f in zip(robust, size, middle, strict=True)

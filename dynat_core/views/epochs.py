@@ -14,7 +14,7 @@ from dynat_core.views.base import Note, Scene, Switch, View, Words, styled
 from dynat_core.views.distributions import KINDS, Counted, Place, distribution
 from dynat_core.views.epoch_runs import EpochRun, NamedHistory, gradients
 from dynat_core.views.epoch_words import labels, sentences
-from dynat_core.views.scales import scale
+from dynat_core.views.scales import recorded_steps, scale
 from dynat_core.views.words import number, percent
 
 FORMS = (("relative", "relative"), ("box", "box"), ("paper", "paper"))
@@ -102,7 +102,7 @@ def _stops(runs: Sequence[EpochRun], split: str, n: int, last: int) -> list[View
         return [f"{number(g)} gradients" if steps[k][0] else "no attack" for g in gradients(counted.counts, *steps[k])]
 
     place = Place("stops", title, 3, _TALL, {}, room=12)
-    return distribution(place, scale("steps", most, least), found, n, last, note=spent, top=1.02)
+    return distribution(place, recorded_steps(most, least), found, n, last, note=spent, top=1.02)
 
 
 def _accuracy(runs: Sequence[EpochRun], n: int, last: int) -> View:

@@ -6,11 +6,18 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from dynat_core.views.scales import Scale
 
 _TEXT = {"color": "@muted", "size": 12}
 _NUMBERS = ("x", "y", "z")  # long, and nothing to read in them
 _TEXTS = ("text", "ticktext", "name", "hovertext")  # what plotly reads as a small kind of HTML
+
+
+def listed(values: np.ndarray) -> list[float | None]:
+    """Values as a figure holds them, NaN and infinities left out."""
+    return [round(float(v), 5) if np.isfinite(v) else None for v in values]
 
 
 def literal(value: Any, key: str = "") -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dynat_core.views.base import SPARE, STRATEGIES, Note, Scene, Series, View, Words
 from dynat_core.views.decades import decades, laid
-from dynat_core.views.figures import axis, band, layout, line
+from dynat_core.views.figures import axis, band, layout, line, listed
 from dynat_core.views.words import number
 
 RULES = ("pgd", "momentum", "learned")
@@ -59,8 +59,8 @@ def _climb(model: Measured, rules: tuple[Series, ...], trained: int, measure: st
         low, middle, high = (np.asarray(row, dtype=np.float64) for row in model["curves"][name][measure])
         shown += [low, high]
         at = list(range(len(middle)))
-        data += [part | {"meta": k} for part in band(at, _listed(laid(low)), _listed(laid(high)), f"@s{k}")]
-        data.append(line(at, _listed(laid(middle)), f"@s{k}", rules[k].dash, 2.4, meta=k))
+        data += [part | {"meta": k} for part in band(at, listed(laid(low)), listed(laid(high)), f"@s{k}")]
+        data.append(line(at, listed(laid(middle)), f"@s{k}", rules[k].dash, 2.4, meta=k))
         arrays[f"{measure}-{k}"] = laid(middle).astype(np.float32)
         moves.append({"kind": "dot", "arr": f"{measure}-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(v, 3) for v in middle], k))
@@ -155,10 +155,6 @@ def _sentences(model: Measured, trained: int, n: int) -> list[str]:
         past = f" The learned rule was trained for {trained} steps only." if k > trained else ""
         lines.append(f"After {k} gradients, median loss and relative FOSC: {'; '.join(said)}.{past}")
     return lines
-
-
-def _listed(values: np.ndarray) -> list[float | None]:
-    return [round(float(v), 5) if np.isfinite(v) else None for v in values]
 
 
 def _colors(rules: tuple[Series, ...]) -> dict[str, tuple[str, str]]:

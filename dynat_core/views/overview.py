@@ -11,8 +11,8 @@ import numpy as np
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.views import pictures
 from dynat_core.views.base import Note, Scene, View, Words, held, padded, styled
-from dynat_core.views.curves import listed, relative_top, step_axis
-from dynat_core.views.figures import axis, band, layout, line
+from dynat_core.views.curves import relative_top, step_axis
+from dynat_core.views.figures import axis, band, layout, line, listed
 from dynat_core.views.pictures import class_name
 from dynat_core.views.words import number, percent
 
@@ -65,7 +65,8 @@ def _left(models: Sequence[NamedPaths], series: Sequence[Any], spread: Sequence[
         notes.append(Note(held([f"median {number(float(m))}" for m in middle], n), k))
     highest = relative_top(max([1.0, *(float(np.nanmax(s[2])) for s in spread)]))
     upright = axis("relative FOSC, box form (no unit)", (-0.02, highest), nticks=6, fixedrange=True)
-    count = f"{len(models[0].relative_fosc):,} images, " if models else ""
+    sizes = dict.fromkeys(f"{len(model.relative_fosc):,}" for model in models)
+    count = f"{' and '.join(sizes)} images, " if sizes else ""
     frame = layout(step_axis(max(n, 2)), upright, left=54)
     frame["annotations"] = [
         {
@@ -111,7 +112,7 @@ def _words(models: Sequence[NamedPaths], spread: Sequence[np.ndarray], k: int) -
     head = f"After {k} step{'s' if k != 1 else ''}:" if k else "Before the first step:"
     left = [number(float(s[1][min(k, s.shape[1] - 1)])) for s in spread]
     said = [
-        f"{m.name}: half of the images have less than {x} of relative FOSC left."
+        f"{m.name}: half of the images have a relative FOSC of at most {x} left."
         for m, x in zip(models, left, strict=True)
     ]
     return [head, *said]

@@ -39,7 +39,7 @@ def run_words(result: Mapping[str, Any]) -> str:
 
 
 def measured_words(counts: Counts) -> str:
-    """`93.2 % (91.4 to 94.7)` with the images' 95 % interval for one seed, `93.2 % (91.0 to 95.1 over 3 seeds)`."""
+    """`93.2 % (91.4 to 94.7)` with the images' 95 % interval for one seed, else least and most over the seeds."""
     shares = [correct / n for correct, n in counts]
     if len(shares) > 1:
         found = spread(shares)
@@ -192,7 +192,8 @@ def _rank_words(result: Mapping[str, Any], form: str) -> str:
     found = result["forms"][form]
     rank, bins = found["rank_correlation"], sum(n >= 5 for n in found["n"])
     if rank is None:
-        return "too few bins hold images for a rank correlation"
+        few = "too few bins hold images" if bins < 3 else "every bin has the same accuracy"
+        return f"no rank correlation, since {few}"
     if abs(rank) < 1.96 / (bins - 1) ** 0.5:  # what ranks without any order reach in 19 of 20 cases
         paper = "too little for a direction"
     else:
@@ -222,9 +223,8 @@ def _bins_words(result: Mapping[str, Any], form: str) -> list[str]:
 def _settings_words(result: Mapping[str, Any], form: str) -> list[str]:
     settings = {name: one["robust"] for name, one in result["settings"].items()}
     best = max(settings, key=lambda name: _mean(settings[name]))
-    ends = {name: wilson(sum(c for c, _ in counts), sum(n for _, n in counts)) for name, counts in settings.items()}
-    alone = all(high < ends[best][0] for name, (_, high) in ends.items() if name != best)
-    luck = "" if alone else "; intervals over the images overlap, so that may be luck"
+    alone = all(told_apart(settings[best], settings[name]) for name in settings if name != best)
+    luck = "" if alone else "; not told apart from all others, so that may be luck"
     most = f"Most robust as measured: {best}, {measured_words(settings[best])} under {result['attack']}{luck}."
     return [f"{most} Published: eps/2 and eps/4 best, FOSC concentrating at 0 there."]
 
@@ -252,10 +252,10 @@ def _separation_words(result: Mapping[str, Any], form: str) -> list[str]:
 
 
 def gain_words(gain: Mapping[str, Any], unit: float = 100) -> str:
-    """A mean difference with its interval: `+0.12 (+0.05 to +0.19, paired over 3 seeds)`."""
+    """A mean difference with its interval: `+0.12 (95 % interval +0.05 to +0.19, paired over 3 seeds)`."""
 
     def say(value: float) -> str:
-        return f"{unit * value:+.{1 if unit == 100 else 2}f}".replace("-", "−")
+        return signed(value) if unit == 100 else f"{unit * value:+.2f}".replace("-", "−")
 
     if gain["low"] is None:
         return f"{say(gain['mean'])}, one seed, so no interval"

@@ -14,9 +14,9 @@ from dynat_core.views.words import number, percent
 
 def clean(path: Trajectory, n: int, *, span: int, block: str) -> View:
     """The clean image, the same at every step."""
-    frames = _frames(path, np.repeat(path.x[None], n, axis=0))
+    still = frames(path, np.repeat(path.x[None], n, axis=0))
     note = Note([f"label {class_name(path, path.label)}"] * n)
-    return _view("clean", "Clean", frames, "grey", span, block, [note])
+    return _view("clean", "Clean", still, "grey", span, block, [note])
 
 
 def now(path: Trajectory, n: int, *, span: int, block: str) -> View:
@@ -24,7 +24,7 @@ def now(path: Trajectory, n: int, *, span: int, block: str) -> View:
     said = [
         f"says {class_name(path, p)}: {percent(q[p])}" for p, q in zip(path.predicted, path.probabilities, strict=True)
     ]
-    return _view("now", "Now", padded(_frames(path, path.z), n), "grey", span, block, [Note(held(said, n))])
+    return _view("now", "Now", padded(frames(path, path.z), n), "grey", span, block, [Note(held(said, n))])
 
 
 def perturbation(path: Trajectory, n: int, *, span: int, block: str, times: float | None = None) -> View:
@@ -39,8 +39,11 @@ def perturbation(path: Trajectory, n: int, *, span: int, block: str, times: floa
         limit = float(np.abs(delta).max()) or 1.0
         key, title = (number(-limit), "0", f"+{number(limit)}"), "Perturbation"
     pixels = to_bytes(delta, -limit, limit)
-    largest = np.abs(path.delta).max(axis=(1, 2, 3))
-    size = [f"≤ {number(v / eps)} eps" if eps > 0 else f"≤ {number(v)}" for v in largest]
+    if path.settings["norm"] == "linf":
+        sign, length = "≤", np.abs(path.delta).max(axis=(1, 2, 3))
+    else:
+        sign, length = "length", np.linalg.norm(path.delta.reshape(len(path.z), -1), axis=1)
+    size = [f"{sign} {number(v / eps)} eps" if eps > 0 else f"{sign} {number(v)}" for v in length]
     return _view(name, title, padded(pixels, n), "signed", span, block, [Note(held(size, n))], key)
 
 
@@ -81,10 +84,10 @@ def _view(
     return View(name, title, span, block=block, picture=picture, notes=notes, arrays={name: frames})
 
 
-def _frames(path: Trajectory, images: np.ndarray) -> np.ndarray:
-    """Images (n,C,H,W) as bytes: (n,H,W) for one channel, (n,H,W,3) for three."""
+def frames(path: Trajectory, images: np.ndarray) -> np.ndarray:
+    """Images (n,C,H,W) as bytes: (n,H,W,3), or (n,H,W) with fewer than three channels; of more the first three."""
     pixels = to_bytes(images, path.settings.get("low", 0.0), path.settings.get("high", 1.0))
-    return pixels[:, 0] if pixels.shape[1] == 1 else np.moveaxis(pixels, 1, -1)
+    return pixels[:, 0] if pixels.shape[1] < 3 else np.moveaxis(pixels[:, :3], 1, -1)
 
 
 def class_name(path: Trajectory, label: int) -> str:

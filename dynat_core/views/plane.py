@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dynat_core.views.base import Note, View, held, padded
-from dynat_core.views.curves import Drawn, colors, listed
-from dynat_core.views.figures import axis, layout
+from dynat_core.views.curves import Drawn, colors
+from dynat_core.views.figures import axis, layout, listed
 from dynat_core.views.pictures import class_name
 from dynat_core.views.words import percent
 
@@ -79,10 +79,10 @@ def plane(surface: Mapping[str, np.ndarray], path: Drawn, n: int, *, span: int, 
             "z": [listed(row) for row in heights],
             "hoverinfo": "text",
             "zsmooth": "best",
-            "hovertemplate": "loss %{z:.3g} nats<extra></extra>",
+            "hovertemplate": "cross-entropy %{z:.3g} nats<extra></extra>",
             "colorscale": "Cividis",
             "colorbar": {
-                "title": {"text": "loss (nats)", "side": "right", "font": {"size": 11}},
+                "title": {"text": "cross-entropy (nats)", "side": "right", "font": {"size": 11}},
                 "thickness": 10,
                 "tickfont": {"size": 10},
                 "outlinewidth": 0,

@@ -6,7 +6,7 @@ logarithmic scale keeps a bin of its own for zero at the left and one for what i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,16 +19,15 @@ _ASIDE: tuple[float, float] = (
     0.2,
     0.55,
 )  # the zero bin and the off-scale bin stand this far (near, far edge) from the scale's ends
+MOST_STEPS = len(BINS["steps"]) - 2  # the last whole number with a bin of its own
 _MARGIN_UNIT = 0.435  # margins are laid out as asinh(margin / this): linear near 0, logarithmic further out
 
 TITLES = {
     "relative_fosc": "relative FOSC, box form (no unit)",
-    "relative_paper": "relative FOSC, paper's form (no unit)",
     "fosc": "FOSC, box form (loss units, nats)",
     "fosc_paper": "FOSC, paper's form (loss units, nats)",
     "loss": "loss (nats)",
     "margin": "margin: true logit − best other; 0 = fooled",
-    "gradients": "gradients spent on an image",
     "steps": "PGD steps taken before stopping",
 }
 SHORT = {
@@ -37,7 +36,6 @@ SHORT = {
     "fosc_paper": "paper FOSC",
     "loss": "loss",
     "margin": "margin",
-    "gradients": "gradients",
     "steps": "steps",
 }
 
@@ -73,7 +71,7 @@ class Scale:
         """Values -> positions; what lies in the zero or the off-scale bin goes to its middle, NaN stays NaN."""
         values = np.asarray(values, dtype=np.float64)
         middle = self.boxes.mean(axis=1)
-        if self.measure in ("gradients", "steps"):
+        if self.measure == "steps":
             return values
         if self.measure == "margin":
             inside = np.arcsinh(values / _MARGIN_UNIT)
@@ -99,8 +97,8 @@ class Scale:
         """Each bin in words."""
         words = []
         for low, high in zip(self.low, self.high, strict=True):
-            if self.measure in ("gradients", "steps"):
-                words.append(f"{low:.0f}")
+            if self.measure == "steps":
+                words.append(f"{low:.0f}" if np.isfinite(high) else f"{low:.0f} or more")
             elif np.isinf(low):
                 words.append(f"below {number(high)}")
             elif np.isinf(high):
@@ -114,9 +112,9 @@ class Scale:
 
 @cache
 def scale(measure: str, most: int = 10, least: int = 1) -> Scale:
-    """The scale of `measure`; `least` and `most` are the first and last whole number of gradients and steps."""
-    if measure in ("gradients", "steps"):
-        return _counted(measure, least, most)
+    """The scale of `measure`; `least` and `most` are the first and last whole number of steps."""
+    if measure == "steps":
+        return _steps(least, most)
     if measure == "margin":
         return _margin()
     first, last, join = {
@@ -176,14 +174,26 @@ def _margin() -> Scale:
     return Scale("margin", np.array(takes), np.array(boxes), np.array(low), np.array(high), tuple(ticks), span)
 
 
-def _counted(measure: str, least: int, most: int) -> Scale:
+def _steps(least: int, most: int) -> Scale:
     whole = np.arange(least, most + 1)
     takes = np.stack([whole + 1, whole + 2], axis=1)
     boxes = np.stack([whole - 0.42, whole + 0.42], axis=1)
     every = max(1, -(-len(whole) // 10))
     shown = [k for k in whole if (most - k) % every == 0]
     ticks = tuple((float(k), str(k)) for k in shown)
-    return Scale(measure, takes, boxes, whole.astype(float), whole.astype(float), ticks, (least - 0.7, most + 0.7))
+    return Scale("steps", takes, boxes, whole.astype(float), whole.astype(float), ticks, (least - 0.7, most + 0.7))
+
+
+def recorded_steps(most: int, least: int = 1) -> Scale:
+    """The scale of recorded counts of steps, whose bins end at `MOST_STEPS`: what took longer is in the last one."""
+    if most <= MOST_STEPS:
+        return scale("steps", most, least)
+    laid = scale("steps", MOST_STEPS, least)
+    takes, high = laid.takes.copy(), laid.high.copy()
+    takes[-1, 1] += 1
+    high[-1] = np.inf
+    ticks = (*laid.ticks[:-1], (laid.ticks[-1][0], f"{MOST_STEPS}+"))
+    return replace(laid, takes=takes, high=high, ticks=ticks)
 
 
 def _power(power: int) -> str:

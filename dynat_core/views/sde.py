@@ -13,7 +13,7 @@ from dynat_core.theory.adversarial_sgd import Quadratic
 from dynat_core.theory.weak_order import Errors
 from dynat_core.views.base import SPARE, Note, Scene, Series, Switch, View, Words
 from dynat_core.views.decades import decades, laid
-from dynat_core.views.figures import axis, band, layout, line, share_axis
+from dynat_core.views.figures import axis, band, layout, line, listed, share_axis
 from dynat_core.views.words import number
 
 RUNS, EQUATION, BLIND, RULE, BEST, PGD = range(6)
@@ -230,10 +230,6 @@ def _reach(study: Study) -> tuple[float, float]:
 def corner(text: str, x: float, y: float) -> dict[str, Any]:
     return {"text": text, "x": x, "y": y, "xref": "x domain", "yref": "y domain", "xanchor": "right", "yanchor": "top",
             "showarrow": False, "font": {"size": 11, "color": "@muted"}}  # fmt: skip
-
-
-def listed(values: np.ndarray) -> list[float | None]:
-    return [round(float(v), 5) if np.isfinite(v) else None for v in values]
 
 
 def colors() -> dict[str, tuple[str, str]]:

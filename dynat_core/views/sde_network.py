@@ -9,8 +9,8 @@ import numpy as np
 from dynat_core.theory.small_network import Changes, Paths
 from dynat_core.views.base import Note, View
 from dynat_core.views.decades import decades, laid
-from dynat_core.views.figures import axis, layout, line
-from dynat_core.views.sde import BLIND, EQUATION, PGD, RUNS, SERIES, colors, corner, listed, step_axis
+from dynat_core.views.figures import axis, layout, line, listed
+from dynat_core.views.sde import BLIND, EQUATION, PGD, RUNS, SERIES, colors, corner, step_axis
 from dynat_core.views.words import number, percent
 
 

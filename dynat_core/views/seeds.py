@@ -7,6 +7,7 @@ from typing import Any
 from dynat_core.comparison import Spread
 from dynat_core.theory.seeds import AGAINST, MEASURES, Seeds, told_apart
 from dynat_core.views.base import Note, View
+from dynat_core.views.compare import signed
 from dynat_core.views.figures import axis, layout
 
 NAMES = {"standard": "PGD AT", "entropy-sgd": "EntropySGD", "trades": "TRADES", "l2l": "L2L"}
@@ -57,7 +58,7 @@ def difference_words(apart: Spread) -> str:
 
 def points(share: float) -> str:
     """A difference of shares in percentage points with its sign."""
-    return f"{100 * share:+.1f}".replace("-", "−")
+    return signed(share)
 
 
 def about(seeds: Seeds) -> str:

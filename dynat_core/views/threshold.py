@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from dynat_core.views.base import Note, Scene, Series, Switch, View, Words, styled
-from dynat_core.views.curves import listed
 from dynat_core.views.distributions import small
-from dynat_core.views.figures import axis, band, layout, line, share_axis
+from dynat_core.views.figures import axis, band, layout, line, listed, share_axis
 from dynat_core.views.scales import SHORT, scale
 from dynat_core.views.words import number, percent, wilson
 
@@ -24,7 +23,6 @@ MEASURES = ("fosc", "fosc_paper", "relative_fosc")  # what may be compared with 
 CURVES = (*MEASURES, "margin", "loss")  # what of a run's recorded paths is needed
 FORMS = (("box", "box"), ("paper", "paper"), ("relative", "relative"))
 _MEASURE = {"box": "fosc", "paper": "fosc_paper", "relative": "relative_fosc"}
-_UNIT = {"box": " nats", "paper": " nats", "relative": ""}
 _PER_DECADE, _DECADES = 10, 6
 _NOTHING = 1e-30  # what is smaller counts as 0 where the thresholds are laid out
 ABOUT = (
@@ -36,11 +34,18 @@ _HEIGHT = 196
 
 @dataclass(frozen=True)
 class Recorded:
-    """The recorded paths of one model. curves: name of CURVES -> (images, K+1), as `Run.curves` gives them."""
+    """The recorded paths of one model. curves: name of CURVES -> (images, K+1), as `Run.curves` gives them.
+
+    unit: of the loss that was climbed and of FOSC. attack, verdict: in words, what was recorded and whether it may be
+    believed.
+    """
 
     name: str
     strategy: str
     curves: Mapping[str, np.ndarray]
+    unit: str = "nats"
+    attack: str = ""
+    verdict: str = ""
 
     @property
     def steps(self) -> int:
@@ -100,11 +105,10 @@ def truncated(curves: Mapping[str, np.ndarray], c: np.ndarray, form: str = "box"
     return Truncated(stops, gradients.mean(axis=1), loss.mean(axis=1), correct)
 
 
-def threshold(models: Sequence[Recorded], form: str = "box", attack: str = "") -> Scene:
+def threshold(models: Sequence[Recorded], form: str = "box") -> Scene:
     """Return the scene of the threshold slider over one model or several.
 
-    form: box, paper or relative, what is compared with c first; switched in the browser. attack: the recorded attack in
-    words.
+    form: box, paper or relative, what is compared with c first; switched in the browser.
     """
     models = [m for m in models if len(m.curves["fosc"]) and m.steps > 0]
     c = thresholds(models)
@@ -114,13 +118,14 @@ def threshold(models: Sequence[Recorded], form: str = "box", attack: str = "") -
     words = []
     for name, _ in FORMS:
         found = [truncated(m.curves, c, name) for m in models]
+        across = _across(name, c, _unit(models))
         views.append(_stops(name, found, series, most))
-        views.append(_gradients(name, found, series, c, models, most))
-        views.append(_accuracy(name, found, series, c))
-        views.append(_loss(name, found, series, c))
+        views.append(_gradients(name, found, series, across, models, most))
+        views.append(_accuracy(name, found, series, across))
+        views.append(_loss(name, found, series, across, _unit(models)))
         words.append(Words(_sentences(name, c, models, found), {"form": name}))
-    whole = f" The attack: {attack}; its verdict: not yet checked." if attack else ""
-    views.append(View("threshold-about", "What this answers", 12, 60, text=ABOUT + whole))
+    attacks = [f" {m.name}: {m.attack}; its verdict: {m.verdict}." for m in models if m.attack]
+    views.append(View("threshold-about", "What this answers", 12, 60, text="".join([ABOUT, *attacks])))
     switches = (Switch("form", "Stop at", FORMS, form if form in _MEASURE else "box", "r"),)
     labels = [f"threshold {_named(float(v))}" for v in c]
     n = len(c) if models else 0
@@ -148,8 +153,8 @@ def _stops(form: str, found: Sequence[Truncated], series: Sequence[Series], most
 
 
 def _gradients(
-    form: str, found: Sequence[Truncated], series: Sequence[Series], c: np.ndarray, models: Sequence[Recorded],
-    most: int,
+    form: str, found: Sequence[Truncated], series: Sequence[Series], across: dict[str, Any],
+    models: Sequence[Recorded], most: int,
 ) -> View:  # fmt: skip
     """What the attack would have cost."""
     values = [cut.gradients for cut in found]
@@ -158,15 +163,15 @@ def _gradients(
         for k, (cut, m) in enumerate(zip(found, models, strict=True))
     ]
     upright = axis("gradients an image", (0, most * 1.06), nticks=5, fixedrange=True)
-    return _course("gradients", "How much would it cost?", form, values, series, c, upright, notes)
+    return _course("gradients", "How much would it cost?", form, values, series, across, upright, notes)
 
 
-def _accuracy(form: str, found: Sequence[Truncated], series: Sequence[Series], c: np.ndarray) -> View:
+def _accuracy(form: str, found: Sequence[Truncated], series: Sequence[Series], across: dict[str, Any]) -> View:
     """Robust accuracy against the truncated attack, with its 95 % interval."""
     data, notes = [], []
     for k, cut in enumerate(found):
         ends = [wilson(v / cut.n, cut.n) for v in cut.correct]
-        at = list(range(len(c)))
+        at = list(range(len(cut.correct)))
         data += band(
             at, listed(np.array([e[0] for e in ends])), listed(np.array([e[1] for e in ends])), f"@s{k}", meta=k
         )
@@ -178,20 +183,22 @@ def _accuracy(form: str, found: Sequence[Truncated], series: Sequence[Series], c
     upright = share_axis("robust accuracy", 1.0)
     values = [cut.correct / cut.n for cut in found]
     title = "How strong would it have been?"
-    return _course("accuracy", title, form, values, series, c, upright, notes, under=data)
+    return _course("accuracy", title, form, values, series, across, upright, notes, under=data)
 
 
-def _loss(form: str, found: Sequence[Truncated], series: Sequence[Series], c: np.ndarray) -> View:
-    """The mean loss reached."""
+def _loss(form: str, found: Sequence[Truncated], series: Sequence[Series], across: dict[str, Any], unit: str) -> View:
+    """The mean loss reached; a margin loss is below 0 while most images are right."""
     values = [cut.loss for cut in found]
-    top = max([0.1, *(float(np.nanmax(v)) for v in values if np.isfinite(v).any())]) * 1.08
+    seen = [v for v in values if np.isfinite(v).any()]
+    top, low = max([0.1, *(float(np.nanmax(v)) for v in seen)]), min([0.0, *(float(np.nanmin(v)) for v in seen)])
+    room = 0.08 * (top - low)
     notes = [Note([f"mean {number(float(v))}" for v in cut.loss], k) for k, cut in enumerate(found)]
-    upright = axis("mean loss (nats)", (0, top), nticks=5, fixedrange=True)
-    return _course("loss", "How high a loss would it have reached?", form, values, series, c, upright, notes)
+    upright = axis(f"mean loss ({unit})", (low - room if low < 0 else 0, top + room), nticks=5, fixedrange=True)
+    return _course("loss", "How high a loss would it have reached?", form, values, series, across, upright, notes)
 
 
 def _course(
-    name: str, title: str, form: str, values: Sequence[np.ndarray], series: Sequence[Series], c: np.ndarray,
+    name: str, title: str, form: str, values: Sequence[np.ndarray], series: Sequence[Series], across: dict[str, Any],
     upright: dict[str, Any], notes: Sequence[Note], under: Sequence[dict[str, Any]] = (),
 ) -> View:  # fmt: skip
     """A curve over the thresholds for each model, with a dot at the cursor."""
@@ -199,10 +206,10 @@ def _course(
     moves: list[dict[str, Any]] = [{"kind": "rule", "color": "@ink"}]
     arrays = {}
     for k, course in enumerate(values):
-        data.append(line(list(range(len(c))), listed(course), f"@s{k}", series[k].dash, 2.4, meta=k))
+        data.append(line(list(range(len(course))), listed(course), f"@s{k}", series[k].dash, 2.4, meta=k))
         arrays[f"{name}-{form}-{k}"] = course.astype(np.float32)
         moves.append({"kind": "dot", "arr": f"{name}-{form}-{k}", "color": f"@s{k}", "series": k})
-    fig = {"data": data, "layout": layout(_across(form, c), upright, left=56)}
+    fig = {"data": data, "layout": layout(across, upright, left=56)}
     return _view(name, title, form, series, fig, arrays, moves, notes, seek=True)
 
 
@@ -216,12 +223,16 @@ def _view(
     )  # fmt: skip
 
 
-def _across(form: str, c: np.ndarray) -> dict[str, Any]:
+def _unit(models: Sequence[Recorded]) -> str:
+    return " or ".join(dict.fromkeys(m.unit for m in models)) or "nats"
+
+
+def _across(form: str, c: np.ndarray, unit: str) -> dict[str, Any]:
     """The thresholds along x, one cursor position each: never, 0, and a tick at each decade."""
     decades = [(k, v) for k, v in enumerate(c.tolist()) if v > 0 and math.isclose(math.log10(v) % 1, 0, abs_tol=1e-9)]
     words = [(k, f"{v:g}" if v >= 1e-3 else number(v, 1)) for k, v in decades if k > 5]
     ticks = [(0.5, "never, 0"), *words]
-    title = f"threshold c of {SHORT[_MEASURE[form]]} ({'no unit' if form == 'relative' else 'nats'})"
+    title = f"threshold c of {SHORT[_MEASURE[form]]} ({'no unit' if form == 'relative' else unit})"
     marks = {"tickmode": "array", "tickvals": [k for k, _ in ticks], "ticktext": [t for _, t in ticks]}
     return axis(title, (-0.8, len(c) - 0.2), fixedrange=True, showgrid=False, **marks)
 
@@ -237,9 +248,10 @@ def _sentences(
     form: str, c: np.ndarray, models: Sequence[Recorded], found: Sequence[Truncated]
 ) -> list[list[str]]:  # fmt: skip
     lines = []
+    unit = "" if form == "relative" else f" {_unit(models)}"
     for i, value in enumerate(c.tolist()):
         measure = SHORT[_MEASURE[form]]
-        head = f"Stopped once {measure} is at most {value:g}{_UNIT[form]}:"
+        head = f"Stopped once {measure} is at most {value:g}{unit}:"
         if value == -math.inf:
             head = "Never stopped, every image gets all steps:"
         elif value == 0:

@@ -57,7 +57,7 @@ def trajectory(
     if surface is not None:
         views.append(plane.plane(surface, drawn[0], n, span=12, block="plane", height=330))
         blocks["plane"] = 5
-    views.append(_threshold(drawn[0], 7 if surface is not None else 12))
+    views.append(_threshold(drawn[0]))
     blocks["threshold"] = 7 if surface is not None else 12
     if keys is None:
         keys = (*_KEYS, *([Key("m", "swap the models", "swap-model")] if other is not None else []))
@@ -83,7 +83,7 @@ def stop_step(fosc: np.ndarray, c: float) -> int:
     return int(below[0]) + 1 if len(below) else len(fosc) - 1
 
 
-def _threshold(p: Drawn, span: int) -> View:
+def _threshold(p: Drawn) -> View:
     names = {"relative": "relative FOSC", "box": "box FOSC", "paper": "paper FOSC"}
     given = {"relative": p.relative("box"), "box": p.fosc("box"), "paper": p.fosc("paper")}
     listed = {form: [float(v) if np.isfinite(v) else None for v in values] for form, values in given.items()}
@@ -126,7 +126,8 @@ def _words(p: Drawn, k: int, form: str) -> str:
     path = p.path
     if path.gradient_l1[k] == 0:
         stuck = "the gradient is zero on this image; the attack cannot move"
-        return f"{stuck}. It says {_said(path, k)}. Try the margin loss."
+        advice = " Try the margin loss." if path.settings.get("loss", "ce") == "ce" else ""
+        return f"{stuck}. It says {_said(path, k)}.{advice}"
     left = f"relative FOSC is {number(p.relative(form)[k])}{_change(p, k, form)}"
     return f"{left}. It says {_said(path, k)}{_first(path, k)}."
 
@@ -137,7 +138,7 @@ def _change(p: Drawn, k: int, form: str) -> str:
     said = f"{form} FOSC"
     if k == 0 or p.path.gradient_l1[k - 1] == 0:
         return f", {said} {number(now)}"
-    before, ratio = p.fosc(form)[k - 1], float(p.path.gradient_l1[k] / p.path.gradient_l1[k - 1])
+    before, ratio = p.fosc(form)[k - 1], float(p.path.reach[k] / p.path.reach[k - 1])
     if now > before * 1.005:
         if p.relative(form)[k] <= p.relative(form)[k - 1]:
             grown = f"{number(ratio)} times as large" if ratio > 1.05 else "larger where there is room"

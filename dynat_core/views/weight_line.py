@@ -10,7 +10,7 @@ import numpy as np
 
 from dynat_core.views.base import SPARE, Note, Scene, Series, View, Words
 from dynat_core.views.decades import decades, laid
-from dynat_core.views.figures import axis, layout, line
+from dynat_core.views.figures import axis, layout, line, listed
 from dynat_core.views.words import number, percent
 
 ATTACKED, HELD, STILL = range(3)
@@ -52,7 +52,7 @@ def _changes(found: Line) -> View:
     places = list(range(len(found.arrays["at"])))
     for k, name in enumerate(NAMES):
         values = found.arrays[name]
-        data.append(line(places, _listed(laid(values)), f"@s{k}", SERIES[k].dash, 2.4, meta=k))
+        data.append(line(places, listed(laid(values)), f"@s{k}", SERIES[k].dash, 2.4, meta=k))
         arrays[f"change-{k}"] = laid(values).astype(np.float32)
         moves.append({"kind": "dot", "arr": f"change-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(float(v)) for v in values], k))
@@ -75,7 +75,7 @@ def _losses(found: Line) -> View:
     arrays: dict[str, np.ndarray] = {}
     for k, name in ((ATTACKED, "loss"), (STILL, "clean")):
         values = found.arrays[name]
-        data.append(line(places, _listed(laid(values)), f"@s{k}", SERIES[k].dash, 2.4, meta=k))
+        data.append(line(places, listed(laid(values)), f"@s{k}", SERIES[k].dash, 2.4, meta=k))
         arrays[f"loss-{k}"] = laid(values).astype(np.float32)
         moves.append({"kind": "dot", "arr": f"loss-{k}", "color": f"@s{k}", "series": k})
         notes.append(Note([number(float(v)) for v in values], k))
@@ -141,10 +141,6 @@ def _marked(found: Line) -> dict[str, Any]:
 
 def _shift(t: float) -> str:
     return "0" if abs(t) < 1e-12 else f"{'+' if t > 0 else '−'}{number(100 * abs(t))} %"
-
-
-def _listed(values: np.ndarray) -> list[float | None]:
-    return [round(float(v), 4) if np.isfinite(v) else None for v in values]
 
 
 def _colors() -> dict[str, tuple[str, str]]:
