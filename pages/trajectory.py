@@ -19,7 +19,7 @@ from dynat_core.store.runs import Run
 from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.images import image_table, listed, meaningless, read_pick
-from ui.link import Cursor, Link, Switched, told
+from ui.link import Cursor, Link, Switched, told, whole_number
 from ui.paths import (
     LOSSES,
     MOST_STEPS,
@@ -142,20 +142,20 @@ def fits(run: Run, other: Run) -> bool:
 
 def last_of(run: Run) -> int:
     """The epoch shown first: the one whose paths are all recorded, or the last there is."""
-    found = run.paths()
-    return found[0] if found else epochs_of(run)[-1]
+    found = run.epochs_of("paths")
+    return found[-1] if found else epochs_of(run)[-1]
 
 
 def choose_epoch(run: Run, link: Link) -> int:
     """The epoch, from the query string or the list."""
     there, key = epochs_of(run), f"{SCREEN}.epoch"
     text = link.value
-    if text is not None and (not text.isascii() or not text.isdecimal() or int(text[:6]) not in there):
+    if text is not None and whole_number(text) not in there:
         kept = ", ".join(map(str, there)) if len(there) <= 12 else f"{there[0]} to {there[-1]}"
         missing = f"There is no checkpoint or recorded path of {run.title} at epoch {text[:20]}"
         st.info(plain(f"{missing}; there is {kept}."))
         text = None
-    st.session_state[key] = int(text[:6]) if text is not None else last_of(run)
+    st.session_state[key] = int(text) if text is not None else last_of(run)
     best = (run.last_record() or {}).get("best_epoch")
 
     def words(epoch: int) -> str:
@@ -244,7 +244,7 @@ def asked_image(run: Run, text: str | None, table: pd.DataFrame | None) -> int |
     """The image of a query string; None, and a sentence, for one that this run does not have."""
     if text is None:
         return None
-    number = int(text[:9]) if text.isascii() and text.isdecimal() else -1
+    number = whole_number(text, digits=9)
     if run.config.data.test_size is None:
         there, known = number < run.config.test_size, f"they are numbered 0 to {run.config.test_size - 1:,}"
     else:  # a part of the test images: those that were recorded

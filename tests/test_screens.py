@@ -201,6 +201,9 @@ def test_a_deep_link_opens_image_step_and_models(folder):
         ("trajectory", {"image": "²"}, "There is no test image ²"),
         ("trajectory", {"step": "50"}, "There is no step 50; the last one is 10."),
         ("trajectory", {"attack": "strong"}, "attack=strong is not like 10,eps/4,ce,random"),
+        ("trajectory", {"attack": "0000019999999,eps/4,ce,random"}, "is not like 10,eps/4,ce,random, with 1 to 200"),
+        ("trajectory", {"attack": f"000001{'0' * 5000},eps/4,ce,random"}, "is not like 10,eps/4,ce,random"),
+        ("trajectory", {"epoch": "0000001"}, "at epoch 0000001; there is 0, 1, 2, 3, 4, 5, 6."),
         ("trajectory", {"attack": "10,-1,ce,random"}, "must be a size in pixels above 0"),
         ("trajectory", {"attack": "10,eps/4,hinge,random"}, "The loss of an attack is ce or margin"),
         ("overview", {"step": "11"}, "There is no step 11; the last one is 10."),
@@ -347,6 +350,28 @@ def test_a_broken_folder_is_said_and_hurts_nothing(folder):
     assert errors(app) == []
     assert "my-notes has no run.json" in words and "from-the-future has format 9" in words
     assert "my-notes" not in str(widget(show("epochs"), "epochs.run").options)
+
+
+def test_damaged_paths_of_one_run_take_no_other_run_s_screen_away(folder):
+    damaged = folder / "demo-digits-dynamic"
+    (path,) = (damaged / "paths").iterdir()
+    path.write_bytes(b"no paths")
+    overview = show("overview")
+    assert errors(overview) == [] and scene(overview)["n"] == 11
+    other = show("trajectory", run="demo-digits-standard")
+    assert errors(other) == [] and scene(other)["n"] == 11
+    asked = show("trajectory", run="demo-digits-dynamic")
+    assert any("paths of epoch" in words and "damaged" in words for words in errors(asked))
+
+
+def test_only_what_is_still_kept_is_offered_after_pruning(folder, view_only):
+    run = RunStore(folder).open("demo-digits-standard")
+    before = widget(show("trajectory", run=run.id), "trajectory.epoch").options
+    for path in (run.folder / "probes").iterdir():
+        path.unlink()
+    store.look_again()
+    after = widget(show("trajectory", run=run.id), "trajectory.epoch").options
+    assert len(before) == 7 and after == [f"{epoch} (last)" for epoch in run.epochs_of("paths")]
 
 
 def test_a_failed_run_shows_its_sentence_a_way_on_and_its_log(folder):

@@ -95,6 +95,11 @@ class Link:
         return [(old, when) for old, when in known if time.monotonic() - when < SETTLING]
 
 
+def whole_number(text: str, digits: int = 6) -> int:
+    """A number of the query string, 0 or more; -1 for anything else, and for one that is too long to mean anything."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else -1
+
+
 def unknown(link: Link, options: Iterable[str], what: str = "") -> str | None:
     """A sentence about a value of the query string that is none of `options`; None where it is one, or is not there.
 
@@ -186,11 +191,12 @@ class Cursor:
             return None
         text = self._link.value
         self._place.goto, problem = None, None
-        if text is not None and text.isascii() and text.isdecimal() and len(text) <= 6:
-            self._place.goto = int(text)
-            if last is not None and int(text) > last:
+        number = whole_number(text or "")
+        if number >= 0:
+            self._place.goto = number
+            if last is not None and number > last:
                 self._place.goto = None
-                problem = f"There is no {self._link.name} {int(text)}; the last one is {last}."
+                problem = f"There is no {self._link.name} {number}; the last one is {last}."
         elif text is not None:
             problem = f"{text[:40]!r} is no {self._link.name}; it must be a whole number, 0 or more."
         self._place.jump += 1

@@ -23,6 +23,7 @@ from dynat_core.work.analyst import Analyst
 from dynat_core.work.questions import Answer
 from ui.access import limits
 from ui.frame import view_only
+from ui.link import whole_number
 from ui.store import analyst, numbered_runs, stamp, store, trajectory
 
 LOSSES = {"ce": "cross-entropy", "margin": "margin"}
@@ -68,16 +69,17 @@ def epochs_of(run: Run) -> list[int]:
     return _epochs_of(run, view_only())
 
 
-# (folder, without torch) -> when it was found out, and what. A plain dict: a thousand runs are asked for at a time, and
+# (folder, without torch) -> what it looked like then, and what was found. A plain dict: a thousand runs are asked for at a time, and
 # Streamlit's cache takes longer to find an entry than the folder takes to be looked at.
-_epochs: dict[tuple[str, bool], tuple[float, list[int]]] = {}
+_epochs: dict[tuple[str, bool], tuple[tuple[float, ...], list[int]]] = {}
 _EPOCHS = 5000
+_KEPT = ("weights", "probes", "paths")  # pruning takes from these, and no record says so
 
 
 def _epochs_of(run: Run, view_only: bool) -> list[int]:
     if run.running:
         return _found_epochs(run, view_only)
-    key, modified = (str(run.folder), view_only), run.modified
+    key, modified = (str(run.folder), view_only), (run.modified, *map(run.changed, _KEPT))
     known = _epochs.get(key)
     if known is None or known[0] != modified:
         if len(_epochs) >= _EPOCHS:
@@ -88,11 +90,11 @@ def _epochs_of(run: Run, view_only: bool) -> list[int]:
 
 def _found_epochs(run: Run, view_only: bool) -> list[int]:
     last = run.last_record()
-    there = set() if last is None or view_only else set(run.kept_epochs())
-    if last is not None and run.config.recording.probes:
-        there |= set(range(last["epoch"] + 1))
-    found = run.paths()
-    return sorted(there | ({found[0]} if found else set()))
+    if last is None:
+        return run.epochs_of("paths")[-1:]
+    there = set() if view_only else set(run.kept_epochs())
+    there |= {epoch for epoch in run.epochs_of("probes") if epoch <= last["epoch"]}
+    return sorted(there | set(run.epochs_of("paths")[-1:]))  # by their names: a damaged one says so where it is read
 
 
 def recorded_attack(run: Run) -> Attack:
@@ -110,7 +112,7 @@ def read_attack(text: str | None, run: Run) -> Attack:
     if text is None:
         return recorded_attack(run)
     parts = text.split(",")
-    if len(parts) != 4 or not parts[0].isdecimal() or not 1 <= int(parts[0][:6]) <= MOST_STEPS:
+    if len(parts) != 4 or not 1 <= whole_number(parts[0]) <= MOST_STEPS:
         raise ConfigError(f"attack={text[:60]} is not like 10,eps/4,ce,random, with 1 to {MOST_STEPS} steps.")
     if parts[2] not in LOSSES or parts[3] not in STARTS:
         raise ConfigError("The loss of an attack is ce or margin, its start random or clean.")

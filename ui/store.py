@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from dynat_core.errors import RunError
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.reports.health import HealthNote, notes
 from dynat_core.store import disk
@@ -109,9 +110,13 @@ def _curves(folder: str, modified: float, epoch: int) -> dict[str, np.ndarray]:
 
 
 def curves(run: Run) -> tuple[int, dict[str, np.ndarray]] | None:
-    """(epoch, curves of all paths recorded there) of a run that keeps them, else None."""
-    found = run.paths()
-    return None if found is None else (found[0], _curves(str(run.folder), run.modified, found[0]))
+    """(epoch, curves of all paths recorded there) of a run that keeps them, else None, as for a damaged file: a screen
+    of many runs does without one, and where the paths are looked at themselves it is said."""
+    try:
+        found = run.paths()
+        return None if found is None else (found[0], _curves(str(run.folder), run.modified, found[0]))
+    except RunError:
+        return None
 
 
 def lost_between(curves: dict[str, np.ndarray], first: int, last: int) -> int | None:

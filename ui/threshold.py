@@ -38,7 +38,7 @@ def toggle(screen: str, there: bool) -> bool:
 
 def kept(runs: list[Run]) -> list[tuple[Run, int]]:
     """The runs that keep the path of every test image, each with the epoch it was recorded at."""
-    return [(run, found[0]) for run in runs if (found := run.paths())]
+    return [(run, found[-1]) for run in runs if (found := run.epochs_of("paths"))]
 
 
 def threshold_picture(screen: str, shown: list[tuple[Run, int]], names: dict[str, str]) -> None:

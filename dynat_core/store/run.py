@@ -133,6 +133,11 @@ class Run(Recordings):
         newest, size = max(time for time, _ in stats), sum(size for _, size in stats)
         return newest + STATES.index(self.state) / 16 + size / (1 << 20)
 
+    def changed(self, kind: str) -> float:
+        """When a file of this kind (a folder of the run) was last added or taken away, in seconds; 0 where there is
+        none. Pruning changes nothing else."""
+        return _stat(self.folder / kind)[0]
+
     def label(self) -> dict[str, Any]:
         """What a person wrote about it: title, tags, note, archived; {} when nothing."""
         return read_json(self.folder / "label.json") or {}
