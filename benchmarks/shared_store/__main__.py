@@ -55,6 +55,9 @@ def on(name: str, ledger: Ledger, scenes: list[str]) -> dict[str, object]:
             for scene in scenes:
                 ledger.say(f"{name}: {scene.replace('_', ' ')}")
                 getattr(house, scene)()
+                if scene == "properties" and any(line.startswith("bad ") for line in house.found["doctor"]):
+                    ledger.say(f"{name}: no cluster may work on it, so nothing is run there")
+                    break
         except Exception as error:
             ledger.problem(f"{name}, {scene}: {type(error).__name__}: {error}")
             for log in (folder / "server").glob("*.log"):
