@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import stats
 from dynat_core import comparison
 from dynat_core.comparison import Compared
 from dynat_core.config import RunConfig
+from dynat_core.views import compare
 
 COUNTS = st.integers(0, 60)
 
@@ -106,6 +108,26 @@ def test_groups_of_seeds_are_compared_by_welch():
     assert delta == pytest.approx(np.mean(b) - np.mean(a))
     assert low <= reference.low and reference.high <= high  # degrees of freedom are rounded down
     assert high - low < 1.1 * (reference.high - reference.low)
+
+
+def test_groups_of_one_strategy_are_named_by_what_tells_them_apart():
+    networks = [
+        network(f"{c_max}-{seed}", seed=seed, **{"strategy.name": "dynamic", "strategy.c_max": c_max})
+        for c_max in (0.1, 0.5)
+        for seed in (0, 1)
+    ]
+    networks = [replace(one, config=one.config.with_values({"seed": k % 2})) for k, one in enumerate(networks)]
+    assert [group.title for group in compare.groups(networks)] == ["Dynamic, c_max 0.1", "Dynamic, c_max 0.5"]
+    (said,) = compare.between_groups(networks)
+    assert said.startswith("Dynamic, c_max 0.5 − Dynamic, c_max 0.1, means of 2 and 2 training seeds")
+    assert all(-100 <= float(end.replace("−", "-")) <= 100 for end in re.findall(r"[+−]\d+\.\d", said))
+
+
+def test_rows_of_a_picture_keep_the_end_of_long_names_where_they_differ():
+    names = [f"Dynamic, digits, eps .15, seed {seed}" for seed in range(4)]
+    drawn = compare.accuracies([network(name, seed=k) for k, name in enumerate(names)])
+    ticks = drawn.fig["layout"]["yaxis"]["ticktext"]
+    assert len(set(ticks)) == 4 and all(text.endswith(name[-6:]) for text, name in zip(ticks, names, strict=True))
 
 
 # --------------------------------------------------------------------------------------------------------- comparable

@@ -44,6 +44,8 @@ def dots(**more) -> dict:
         ([dots(name="fooled", x=[], y=[]), dots(name="stands")], "right. stands: 2 points"),
         ([dots(name="fooled", x=[None], y=[None])], "fooled: no points."),
         ([line(name=f"run {k}") for k in range(11)], "run 7: from 0 across, 90 % up to 10 across, 25 % up; and 3"),
+        ([line(name="FGSM then PGD", y=[0.0, 0.5, 0.0])], "FGSM then PGD: from 0 across, 0 % up to 10 across, 0 % up."),
+        ([line(x=[0, 5], y=[0.5, 0.5])], "right. 5.0."),
         ([], "Nothing is drawn."),
     ],
 )  # fmt: skip

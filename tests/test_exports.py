@@ -147,6 +147,28 @@ def test_the_worst_case_is_that_of_an_independent_recount_from_the_exported_file
     assert in_child(recount) == 0
 
 
+def test_a_ladder_at_another_radius_carries_no_verdict_of_the_run_s_own(run, ladder):
+    result = {**(ladder.result() or {}), "eps": 0.3}
+    checked = run.folder / "evaluations" / "check-made-up"
+    assert exports.ladder_outcome(run, ladder, result).verdict == compared.NOT_CHECKED
+    assert exports.ladder_outcome(run, ladder, ladder.result()).verdict == compared.verdict(run, run.epoch_of("best"))
+    assert not checked.exists()
+
+
+def test_a_damaged_result_is_one_sentence_in_the_reports(run, ladder, tmp_path):
+    copy = Run(Path(shutil.copytree(run.folder, tmp_path / "store" / run.id)))
+    damaged = evaluations.open_evaluation(copy.folder, ladder.name)
+    (damaged.folder / "result.json").write_text('{"n": 5}')
+    with pytest.raises(RunError, match="is damaged; measure it again"):
+        report.evaluation_report(copy, damaged)
+    assert f"The evaluation {ladder.name} is damaged; measure it again." in report.run_report(copy).decode()
+
+
+def test_what_is_not_known_is_null_in_json():
+    found = json.loads(exports._json({"a": float("nan"), "b": [1.0, float("inf")], "c": {"d": 2}}))
+    assert found == {"a": None, "b": [1.0, None], "c": {"d": 2}}
+
+
 def test_damaged_points_are_one_sentence(run, ladder, tmp_path):
     copy = tmp_path / run.id
     shutil.copytree(run.folder, copy)
@@ -294,6 +316,7 @@ def test_a_row_has_seven_cells_on_one_line_whatever_the_title(title):
     assert comment.startswith("% ") and end == ""
     cells = re.split(r"(?<!\\)&", row)
     assert len(cells) == len(latex.COLUMNS) and row.endswith(r" \\")
+    assert row.startswith("{}")  # what begins with [ or * would be taken for an option of the line before
     bare = re.sub(r"\\[{}\\]", "", row)
     assert bare.count("{") == bare.count("}") and not re.search(r"(?<!\\)[%#_]", row.replace(r"\ell_", ""))
 

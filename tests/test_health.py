@@ -64,6 +64,14 @@ def test_a_loss_that_is_no_number_is_noted_at_its_first_epoch():
     assert "Since epoch 7" in found[0].sentence and "learning rate" in found[0].advice
 
 
+def test_a_loss_that_comes_back_has_not_diverged():
+    loss = column("test/loss")
+    loss[7] = np.nan
+    (found,) = notes(run(test_loss=loss), DYNAMIC)
+    assert (found.kind, found.epoch) == ("not a number", 7) and "came back" in found.sentence
+    assert "diverged" not in found.sentence
+
+
 def test_a_collapse_to_chance_is_noted_with_its_epochs():
     loss, robust = column("test/loss"), column("test/robust_accuracy")
     loss[1:12], robust[1:12] = math.log(10) + 0.01, 0.1

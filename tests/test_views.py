@@ -10,16 +10,23 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import torch
 
 from dynat_core import views
+from dynat_core.config import L2, Imported, Linf
+from dynat_core.images.data import Split
 from dynat_core.recorded.histograms import BINS, count, quantile
 from dynat_core.recorded.packing import pack, unpack
+from dynat_core.recorded.trajectories import Trajectory
+from dynat_core.training.evaluate import paths
 from dynat_core.views import ramps, still, words
-from dynat_core.views.base import Scene, View
+from dynat_core.views.base import Scene, View, styled
 from dynat_core.views.distributions import quantiles
 from dynat_core.views.epoch_runs import gradients
+from dynat_core.views.pictures import frames
 from dynat_core.views.scales import scale
 from dynat_core.views.trajectory import stop_step
+from tests.networks import network
 from tests.synthetic import cut, named, surface, trajectory
 
 MEASURES = ("fosc", "fosc_paper", "relative_fosc", "loss", "margin", "steps")
@@ -106,6 +113,24 @@ def test_every_plot_title_asks_and_every_axis_names_its_unit(scene):
                     assert re.search(r"(box|paper's) form(<br>| )\((no unit|loss units, nats)\)", text)
                 if text.startswith("loss"):
                     assert "(nats)" in text
+
+
+def test_epoch_0_of_a_network_from_elsewhere_is_not_called_untrained():
+    trained, came = named("standard")[0], cut(named("unsecured")[0], 0)
+    config = came.config.model_copy(update={"model": Imported(architecture="resnet")})
+    said = views.epochs([trained, replace(came, config=config)], split="test").sentences[0]
+    assert said.startswith("Epoch 0: ") and "untrained" not in said
+
+
+def test_half_of_the_images_is_never_said_to_have_less_than_nothing():
+    run = named("standard")[0]
+    zeros = np.repeat(count("relative_fosc", np.zeros(9))[None], len(run.history), axis=0).astype(np.uint32)
+    counts = {**run.history.counts, "test/relative_fosc": zeros}
+    said = views.epochs([replace(run, history=replace(run.history, counts=counts))], split="test").sentences[9]
+    assert "a relative FOSC of at most 0." in said
+    counts = {key: rows for key, rows in counts.items() if key != "test/relative_fosc"}
+    said = views.epochs([replace(run, history=replace(run.history, counts=counts))], split="test").sentences[9]
+    assert said.endswith("test images.") and "–" not in said
 
 
 # ----------------------------------------------------------------------------------------------------- distributions
@@ -231,6 +256,89 @@ def test_gradients_follow_from_the_steps_taken():
     assert np.isnan(gradients(np.zeros_like(rows), 10)[0])
 
 
+def test_more_steps_than_there_are_bins_are_drawn_and_cost_all_of_them():
+    run = named("standard")[0]
+    config = run.config.with_values({"strategy.steps": 200})
+    steps = np.repeat(count("steps", np.array([3, 100, 101, 200]))[None], len(run.history), axis=0).astype(np.uint32)
+    history = replace(run.history, counts={**run.history.counts, "train/steps": steps})
+    scene = views.epochs([replace(run, history=history, config=config)])
+    drawn = scene.view("stops-steps-histogram")
+    assert drawn.bins.scale.labels[-1] == "100 or more" and drawn.bins.scale.labels[2] == "3"
+    shown = scene.arrays["stops-steps-0"][5]
+    assert (shown[2], shown[-1], shown.sum()) == (1, 3, 4)
+    assert gradients(steps, 200, 0)[0] == pytest.approx((3 + 100 + 200 + 200) / 4)
+
+
+@pytest.mark.parametrize("strategy", ["dynamic", "standard", "trades", "fgsm-then-pgd", "an own one"])
+def test_six_runs_of_one_strategy_differ_in_colour_and_in_dash(strategy):
+    series = styled([(f"run {k}", strategy) for k in range(6)])
+    assert len({s.color for s in series}) == 6
+    assert len({s.dash for s in series}) >= 5, "who sees no colours still tells most of them apart"
+    assert len({(s.color, s.dash) for s in series}) == 6
+
+
+# ------------------------------------------------------------------------------------------------------ other attacks
+
+
+def other(norm: str, loss: str, label: int = 3) -> Trajectory:
+    """A real path of one digit."""
+    split = Split(torch.full((1, 1, 8, 8), 9, dtype=torch.uint8), torch.tensor([label]), torch.arange(1), levels=16)
+    threat = Linf(eps=0.3) if norm == "linf" else L2(eps=1.0)
+    found = paths(
+        network("digits-cnn", torch.float32),
+        split,
+        threat,
+        steps=6,
+        alpha=threat.eps / 4,
+        seed=0,
+        loss=loss,
+        start="clean",
+    )  # type: ignore[arg-type]
+    return found.labelled(run="a", classes=list("0123456789")).one(0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_at_the_clean_image_relative_fosc_of_either_form_is_one(norm):
+    path = other(norm, "ce")
+    scene = views.trajectory(path)
+    for form in ("box", "paper"):
+        assert scene.arrays[f"relative-{form}-0"][0] == pytest.approx(1, rel=1e-4)
+    lengths = np.abs(path.grad).sum((1, 2, 3)) if norm == "linf" else np.sqrt((path.grad**2).sum((1, 2, 3)))
+    assert path.reach == pytest.approx(path.settings["eps"] * lengths, rel=1e-4)
+    assert path.reach[0] == pytest.approx(path.fosc_paper[0], rel=1e-4)  # the clean image is the middle of the ball
+
+
+def test_a_margin_attack_is_drawn_in_logits_below_zero_too():
+    path = other("linf", "margin", int(other("linf", "ce").predicted[0]))
+    assert path.loss.min() < 0 and path.unit == "logits"
+    scene = views.trajectory(path)
+    axis = scene.view("loss").fig["layout"]["yaxis"]
+    assert axis["title"]["text"] == "loss (logits)"
+    assert axis["range"][0] < path.loss.min() and path.loss.max() < axis["range"][1]
+    assert "loss units, logits" in scene.view("slope-box").fig["layout"]["yaxis2"]["title"]["text"]
+
+
+def test_no_one_who_attacks_the_margin_is_told_to_try_the_margin():
+    for loss, told in (("ce", True), ("margin", False)):
+        path = other("linf", loss)
+        flat = replace(path, gradient_l1=np.zeros_like(path.gradient_l1), grad=np.zeros_like(path.grad))
+        said = views.trajectory(flat).sentences[2]
+        assert "the gradient is zero" in said and ("Try the margin loss." in said) is told
+
+
+def test_the_size_of_an_l2_change_is_its_length():
+    path = other("l2", "ce")
+    (note,) = views.trajectory(path).view("change").notes
+    assert note.texts[-1].startswith("length ")
+    assert float(note.texts[-1].split()[1]) == pytest.approx(np.linalg.norm(path.delta[-1]), rel=0.06)
+
+
+@pytest.mark.parametrize("channels, shape", [(1, ()), (2, ()), (3, (3,)), (4, (3,))])
+def test_images_of_any_number_of_channels_are_drawn(channels, shape):
+    drawn = frames(trajectory(2, channels=channels), np.zeros((2, channels, 5, 4)))
+    assert drawn.shape == (2, 5, 4, *shape)
+
+
 # -------------------------------------------------------------------------------------------------------- the epochs
 
 
@@ -252,6 +360,12 @@ def test_numbers_that_stop_being_numbers_are_told():
     scene = SCENES["epochs, broken"]
     assert "not a number (NaN); training has diverged" in scene.sentences[25] and "NaN" not in scene.sentences[19]
     assert [s["x0"] for s in scene.view("accuracy").fig["layout"]["shapes"]] == [20]
+    (run,) = named("standard")
+    counts = {key: rows.copy() for key, rows in run.history.counts.items()}
+    records = [dict(record) for record in run.history.records]
+    records[12] |= {"train/loss": None, "test/loss": None}
+    said = views.epochs([replace(run, history=replace(run.history, records=records, counts=counts))]).sentences
+    assert "not a number (NaN) here" in said[12] and not any("NaN" in words for k, words in enumerate(said) if k != 12)
 
 
 def test_epoch_0_is_the_untrained_network_and_sentences_state_thresholds():

@@ -69,8 +69,8 @@ def epochs_of(run: Run) -> list[int]:
     return _epochs_of(run, view_only())
 
 
-# (folder, without torch) -> what it looked like then, and what was found. A plain dict: a thousand runs are asked for at a time, and
-# Streamlit's cache takes longer to find an entry than the folder takes to be looked at.
+# (folder, without torch) -> what it looked like then, and what was found. A plain dict: a thousand runs are asked for
+# at a time, and Streamlit's cache takes longer to find an entry than the folder takes to be looked at.
 _epochs: dict[tuple[str, bool], tuple[tuple[float, ...], list[int]]] = {}
 _EPOCHS = 5000
 _KEPT = ("weights", "probes", "paths")  # pruning takes from these, and no record says so
