@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +17,10 @@ from dynat_core.images import data
 from dynat_core.presets import preset
 from dynat_core.recorded.packing import pack
 from dynat_core.recorded.trajectories import Trajectory
+from dynat_core.store.jobs import open_lock, take
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import worker_file, worker_folder
+from dynat_core.work import helper_memory
 from dynat_core.work.analyses import ANALYSES
 from dynat_core.work.analysis import Replaced
 from dynat_core.work.helper_memory import model_of
@@ -51,6 +58,28 @@ def test_a_trajectory_on_demand_is_the_recorded_one(run):
     assert kept is not None and asked.index == index and asked.label == kept.label
     assert np.allclose(asked.z, kept.z, atol=2e-3) and np.allclose(asked.relative_fosc, kept.relative_fosc, atol=2e-2)
     assert dict(asked.settings)["classes"] == list("0123456789") and asked.settings["run"] == run.id
+
+
+@pytest.mark.parametrize(
+    "busy, expected",
+    [
+        ({}, "cuda:0"),
+        ({"cuda:0": None}, "cuda:0"),
+        ({"cuda:0": "a-run"}, "cpu"),
+        ({"cuda:1": "a-run"}, "cuda:0"),
+        ({"cpu": "a-run"}, "cuda:0"),
+    ],
+)
+def test_the_helper_leaves_a_device_to_the_job_that_holds_it(tmp_path, monkeypatch, busy, expected):
+    monkeypatch.setattr(helper_memory, "choose", lambda name: torch.device("cuda", 0))  # no GPU is needed to decide
+    folder, held = worker_folder(tmp_path), []
+    for device, run in busy.items():
+        held.append(open_lock(worker_file(folder, device, "alive")))
+        assert take(held[-1], fcntl.LOCK_EX)
+        worker_file(folder, device, "json").write_text(json.dumps({"busy_with": run}))
+    assert str(helper_memory.free_device(tmp_path)) == expected
+    for lock in held:
+        os.close(lock)
 
 
 def test_a_trajectory_with_other_settings_is_what_pgd_does(run):

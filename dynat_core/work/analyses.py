@@ -6,7 +6,7 @@ import numpy as np
 
 from dynat_core.store.evaluations import open_evaluation
 from dynat_core.work.analysis import Analysis, Answer, Cancelled, Request, Said
-from dynat_core.work.helper_memory import data_of, run_of
+from dynat_core.work.helper_memory import data_of, free_device, run_of
 from dynat_core.work.image_paths import loss_slice, trajectory
 from dynat_core.work.landscapes import curvature, weight_line
 from dynat_core.work.launch_probe import probe
@@ -30,7 +30,7 @@ def measurement(request: Request, cancelled: Cancelled, said: Said) -> Answer:
     """
     evaluation = open_evaluation(run_of(request).folder, request["evaluation"])
     with evaluation.job.claim():
-        return {"state": work_on(evaluation, ended=cancelled)}, {}
+        return {"state": work_on(evaluation, str(free_device(request["store"])), cancelled)}, {}
 
 
 ANALYSES: dict[str, Analysis] = {

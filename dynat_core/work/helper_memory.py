@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import nn
 
 from dynat_core.config import Data, RunConfig
@@ -14,6 +14,7 @@ from dynat_core.devices import choose
 from dynat_core.images import data
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import worker_states
 from dynat_core.work.analysis import Request
 from dynat_core.work.loading import network
 
@@ -26,15 +27,31 @@ def run_of(request: Request) -> Run:
 def model_of(request: Request) -> tuple[nn.Module, RunConfig]:
     """The network of the request's run and epoch, in eval mode, and the run's settings. Raises RunError.
 
-    The newest four are kept; `stamp` tells apart what was trained anew under the same name.
+    The newest four are kept; what was trained anew under the same name is told apart.
     """
-    run = run_of(request)
-    return _network(str(run.folder), int(request["epoch"]), request.get("stamp") or run.modified), run.config
+    run, device = run_of(request), free_device(request["store"])
+    return _network(str(run.folder), int(request["epoch"]), run.modified, str(device)), run.config
+
+
+def free_device(store: Path | str) -> torch.device:
+    """Where the helper computes: on the device that `auto` means, or on the CPU while a job of the store holds that.
+
+    What was kept on the device is let go then: the job needs its memory.
+    """
+    device = choose("auto")
+    if device.type == "cpu":
+        return device
+    if any(state["device"] == str(device) and state["busy_with"] for state in worker_states(store)):
+        _network.cache_clear()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return torch.device("cpu")
+    return device
 
 
 @lru_cache(maxsize=4)
-def _network(folder: str, epoch: int, stamp: Any) -> nn.Module:
-    return network(Run(Path(folder)), epoch, choose("auto"))
+def _network(folder: str, epoch: int, modified: float, device: str) -> nn.Module:
+    return network(Run(Path(folder)), epoch, torch.device(device))
 
 
 _loaded: OrderedDict[str, data.DataSet] = OrderedDict()

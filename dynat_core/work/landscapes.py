@@ -59,7 +59,7 @@ def weight_line(request: Request, cancelled: Cancelled, said: Said) -> Answer:
         before = max((epoch for epoch in run.kept_epochs() if epoch < int(request["epoch"])), default=None)
         if before is None:
             raise RunError(f"{run.title} kept no epoch before {request['epoch']}; choose the random direction.")
-        direction, apart = direction_from(model, model_of({**request, "epoch": before, "stamp": None})[0])
+        direction, apart = direction_from(model, model_of({**request, "epoch": before})[0])
     else:
         direction = random_direction(model, generator_for(torch.device("cpu"), config.seed, "weight line"))
     x, y = pixels(test, device, torch.arange(min(int(count), len(test))))
