@@ -62,12 +62,12 @@ format: $(DEV) ## format the code, sort imports, mend what ruff can mend by itse
 bench: $(BENCH) ## Dynat beside foolbox, torchattacks, ART and a textbook loop; BENCH_ARGS=--quick is the short one
 	$(BENCH_VENV)/bin/python -m benchmarks.peers $(BENCH_ARGS)
 
-bench-rest: $(DEV) browser ## the other measurements of benchmarks/: screens, scrubbing, lights, learned steps
+bench-rest: $(DEV) browser ## every other measurement of benchmarks/*.py: trains dozens of networks and writes their tracked results anew; an hour or more
 	@for bench in benchmarks/*.py; do \
 		echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; \
 	done
 
-chaos: $(DEV) browser ## kill, stop and damage everything hundreds of times, and see that nothing recorded is lost; ten minutes
+chaos: $(DEV) browser ## kill, stop and damage everything hundreds of times, and see that nothing recorded is lost; four to ten minutes
 	$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
 load: $(DEV) browser ## fifty sessions at once, then long runs and 2,000 page views: about eight minutes

@@ -23,7 +23,7 @@ def about(threads: int) -> dict[str, Any]:
         "threads": threads,
         "bfloat16_in_hardware": any("avx512_bf16" in line or "amx_bf16" in line for line in lines),
         "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": metadata.version("numpy"),
