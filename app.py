@@ -42,7 +42,9 @@ def main() -> None:
 def slope_picture(shown: list[Run]) -> None:
     """How much slope is left after k steps, and one image at the same step."""
     if not shown:
-        st.info("No run here keeps the paths of its attacks yet: the digits demos do, and every run with `recording.paths`.")
+        st.info(
+            "No run here keeps the paths of its attacks yet: the digits demos do, and every run with `recording.paths`."
+        )
         return
     pair = [run for run in shown if run.config.strategy.name != "unsecured"][:2] or shown[:1]
     kept = {run.id: found for run in pair if (found := curves(run))}

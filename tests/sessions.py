@@ -167,7 +167,7 @@ class Session:
         elif kind == "alert":
             self.errors.append(element.alert.body)
         elif kind == "html":
-            (self.said if 'role="status"' in element.html.body else self.texts).append(element.html.body)
+            (self.said if "dynat-waiting" in element.html.body else self.texts).append(element.html.body)
 
     def _live(self, fragment: str, interval: float) -> None:
         async def repeat() -> None:

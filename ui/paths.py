@@ -176,13 +176,15 @@ def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed
     The picture of before stays, dimmed (`dimmed` is the key of its container). Anything a person does ends the wait,
     since every look draws something, and a script that draws can be interrupted.
     """
-    said = st.empty()
+    said, heard = st.empty(), st.empty()
+    heard.html(f'<p class="dynat-heard" role="status">{words}</p>')  # said once; the seconds are only to be seen
     began = time.monotonic()
     while True:
         answers = {name: look() for name, look in looks.items()}
         waiting = [answer for answer in answers.values() if answer.state in ("queued", "working")]
         if not waiting:
             said.empty()
+            heard.empty()
             return answers
         seconds = time.monotonic() - began
         share = min((answer.progress or 0.0) for answer in waiting)
@@ -192,7 +194,7 @@ def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed
         cold = " The first answer after a start waits for torch." if seconds > 2.5 and not share and not before else ""
         said.html(
             f"<style>.st-key-{dimmed} {{ opacity: 0.45; }}</style>"
-            f'<p class="dynat-waiting" role="status">{words}, {seconds:.1f} s{so_far}{in_line}.{cold}</p>'
+            f'<p class="dynat-waiting" aria-hidden="true">{words}, {seconds:.1f} s{so_far}{in_line}.{cold}</p>'
         )
         time.sleep(_LOOK_IN_LINE if before > 1 else _LOOK)
 

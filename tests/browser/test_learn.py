@@ -20,6 +20,9 @@ from ui.playground import offline_page  # noqa: E402
 
 pytestmark = pytest.mark.browser
 TOLERANCE = 1e-9
+TRAINING = "\n".join(
+    (ROOT / "ui" / "playground" / f"{name}.js").read_text(encoding="utf-8") for name in ("state", "training")
+)
 MATHS = (ROOT / "ui" / "playground" / "maths.js").read_text(encoding="utf-8")
 
 
@@ -187,6 +190,37 @@ def test_the_lesson_is_walked_through_and_goes_on_to_real_pictures(learn):
     wait_query(page, "trajectory", teach="1")
     page.go_back()
     expect(page.locator(".pg-head small")).to_contain_text("8 of 9")
+
+
+def test_a_stop_chosen_by_keyboard_keeps_the_focus(saved):
+    page = saved("stop=2")
+    focused = "() => { const {stop, do: what} = document.activeElement.dataset; return stop ?? what; }"
+    page.locator(".pg-pip").nth(7).focus()
+    press(page, "Enter")
+    expect(page.locator(".pg-head small")).to_contain_text("8 of 9")
+    assert page.evaluate(focused) == "8"
+    page.locator(".pg-tour [data-do=next]").focus()
+    press(page, "Enter")
+    expect(page.locator(".pg-head small")).to_contain_text("9 of 9")
+    assert page.evaluate(focused) == "previous"  # there is nothing after the last
+
+
+def test_a_network_that_is_still_learning_keeps_no_score(chromium):
+    page = chromium.new_page()
+    page.set_content(f"<script>{MATHS}\n{TRAINING}</script>")
+    seen, kept, true = page.evaluate(
+        """() => {
+          const run = prepare({data: "three", strategy: "standard", seed: 3, eps: 0.13});
+          trainEpoch(run);
+          scoreWords(run);
+          const seen = run.scored ?? null;
+          while (run.epoch < run.epochs) trainEpoch(run);
+          scoreWords(run);
+          return [seen, run.scored, score(run)];
+        }"""
+    )
+    page.close()
+    assert seen is None and kept == true
 
 
 def test_a_waiting_question_keeps_back_what_it_asks_for(saved):

@@ -98,7 +98,7 @@ function drawLesson(S) {
     box.innerHTML = `<div class="pg-head"><b>Explore freely</b><span class="pg-step"><button type="button" data-do="next" data-focus="next">Take the tour</button></span></div>`;
     return;
   }
-  const dots = STOPS.map((s, k) => `<button type="button" class="pg-pip${s.options ? " pg-ask" : ""}" data-stop="${k + 1}" aria-label="Stop ${k + 1}: ${s.title}" title="${s.title}"
+  const dots = STOPS.map((s, k) => `<button type="button" class="pg-pip${s.options ? " pg-ask" : ""}" data-stop="${k + 1}" data-focus="s${k + 1}" aria-label="Stop ${k + 1}: ${s.title}" title="${s.title}"
     ${k + 1 === lesson ? 'aria-current="step"' : ""}></button>`).join("");
   const options = (stop.options ?? []).map((words, k) => {
     const state = S.revealed ? (k === S.answer ? " pg-right" : k === S.chosen ? " pg-wrong" : "") : "";
@@ -114,7 +114,7 @@ function drawLesson(S) {
     ${S.revealed ? `<p class="pg-why" role="status">${S.chosen === null ? "" : S.chosen === S.answer ? "<b>Right.</b> " : "<b>Not quite.</b> "}${stop.why}</p>` : ""}${go}
     <div class="pg-tour"><button type="button" data-do="previous" data-focus="previous" aria-label="Previous stop" ${lesson === 1 ? "disabled" : ""}>‹</button><span class="pg-pips">${dots}</span>
     <button type="button" data-do="next" data-focus="next" class="${S.revealed || !stop.options ? "pg-main-button" : ""}" ${lesson === STOPS.length ? "disabled" : ""}>Next ›</button></div>`;
-  if (focus) (box.querySelector(`[data-focus=${focus}]:not(:disabled)`) ?? box.querySelector("[data-focus=next]"))?.focus();
+  if (focus) [focus, "next", "previous"].map(name => box.querySelector(`[data-focus=${name}]:not(:disabled)`)).find(Boolean)?.focus();
 }
 
 // What stands above the picture: one sentence about the step, in plain words.

@@ -80,7 +80,7 @@ function equip(S) {
     S.trigger?.("go", {page: "learn", query: ""});               // the menu's links follow
   };
   S.take = run => { S.run = run; S.net = run.net; S.points = run.points; };
-  S.say = words => { S.$(".pg-done").textContent = words; S.$(".pg-said").textContent = words; };
+  S.say = words => { S.$(".pg-done").textContent = words; };
   S.address = query => {
     try { history.replaceState(history.state, "", location.pathname + (query ? "?" + query : "") + location.hash); } catch { /* some browsers refuse this for files */ }
   };

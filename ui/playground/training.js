@@ -48,8 +48,9 @@ function trainVisibly(S, calm) {
 
 // What the training came to, in one line, with what stands behind each number.
 function scoreWords(run) {
-  run.scored ??= score(run);
-  const {n, clean, robust} = run.scored, [low, high] = wilson(robust, n), share = v => Math.round(100 * v);
+  const scored = run.scored ?? score(run);
+  if (run.epoch >= run.epochs) run.scored = scored;              // of a network that is still learning it holds for now
+  const {n, clean, robust} = scored, [low, high] = wilson(robust, n), share = v => Math.round(100 * v);
   const cost = run.strategy === "unsecured" ? "" : ` It took ${(run.gradients / run.points.x.length / run.epochs).toFixed(1)} of ${RECIPE.steps} attack gradients per point and epoch.`;
   return `<b>${STRATEGY_NAMES[run.strategy]}</b>: right on ${share(clean / n)} % of ${n} fresh points, on ${share(robust / n)} % (${share(low)} to ${share(high)}) after PGD-20 with eps ${short(run.eps)}, one start.${cost}`;
 }
