@@ -217,7 +217,9 @@ def signed_number(value: float) -> str:
 
 def _bins_words(result: Mapping[str, Any], form: str) -> list[str]:
     found = result["forms"][form]
-    return [f"{found['n'][-1]:,} of {sum(found['n']):,} examples lie above 0.1, in the open bin."]
+    above = f"{found['n'][-1]:,} of {sum(found['n']):,} examples lie above 0.1, in the open bin."
+    pooled = f"The {result['seeds']} seeds attack the same images, so bars that count each as another are too short."
+    return [above, *([pooled] if result["seeds"] > 1 else [])]
 
 
 def _settings_words(result: Mapping[str, Any], form: str) -> list[str]:

@@ -105,7 +105,7 @@ def _against_delta(study: Study, horizon: int) -> View:
     arrays: dict[str, np.ndarray] = {}
     moves: list[dict[str, Any]] = [{"kind": "rule", "color": "@ink"}]
     notes = []
-    for k, (_, (mean, half)) in {PUSHED: ("pushed", study.pushed), EARLY: ("early", study.early)}.items():
+    for k, (mean, half) in {PUSHED: study.pushed, EARLY: study.early}.items():
         low, high = laid(np.maximum(mean[at] - half[at], 1e-12)), laid(mean[at] + half[at])
         data += [part | {"meta": k} for part in band(places, low.tolist(), high.tolist(), f"@s{k}")]
     values = []
