@@ -19,7 +19,7 @@ from dynat_core.views.facts import share
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.add_model import form
-from ui.checks import BUSY, busy, found_by, of_kind, progress, reading, remember, say_damaged, warm_up
+from ui.checks import BUSY, busy, found_by, of_kind, progress, reading, refused, remember, say_damaged, warm_up
 from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
@@ -206,11 +206,8 @@ def watch(run: Run, check: Evaluation) -> None:
 
     @live(LOOK if moving else None)
     def verdict() -> None:
-        if moving and check.state in ("queued", "interrupted") and may_edit():
-            problem = actions.push(check)
-            if problem and check.state != "running":
-                st.error(plain(problem))
-                return
+        if moving and refused(check, check.name):
+            return
         if moving != busy(check):
             st.rerun()
         progress(check, check.name, here=True)
@@ -355,10 +352,14 @@ def next_steps(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.D
 def compared(run: Run, again: Evaluation) -> None:
     """One next action: before and after, image by image."""
 
-    @live(LOOK if busy(again) else None)
+    moving = busy(again)
+
+    @live(LOOK if moving else None)
     def outcome() -> None:
-        if again.state in ("queued", "interrupted") and busy(again) and may_edit():
-            actions.push(again)
+        if moving and refused(again, again.name):
+            return
+        if moving != busy(again):
+            st.rerun()
         progress(again, again.name, here=True)
         with reading(again):
             if (result := found_by(again)) is not None:

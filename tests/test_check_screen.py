@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
 import pytest
+import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 
 from dynat_core.store import evaluations
-from dynat_core.store.evaluation_settings import Check, Curves, Ladder, Transfer
+from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Transfer
 from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst
 from dynat_core.work.own_check import diagnose
 from dynat_core.work.own_training import log_run
+from dynat_core.work.questions import Answer
 from dynat_core.work.worker import run_job
 from tests.zoo import digits, perceptron
-from ui import store
+from ui import actions, store
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -37,8 +40,6 @@ def cold(monkeypatch):
     def ask(self, kind, request, **how):
         if kind == "measurement":
             asked.append(request["evaluation"])
-            from dynat_core.work.questions import Answer
-
             return Answer("working")
         return real(self, kind, request, **how)
 
@@ -128,6 +129,88 @@ def test_a_check_that_failed_or_was_left_says_why_and_can_go_on(folder):
     test = opened(run=ONE)
     assert "has no test image 9999" in text(test) and any(b.label == "Go on" for b in test.button)
     assert check.state == "failed"
+
+
+@pytest.fixture
+def looks(monkeypatch) -> Callable[[Callable[[], None]], list[float | None]]:
+    """looks(meanwhile): what looks again by itself does so once, after `meanwhile`; notes how often each part does."""
+
+    def install(meanwhile: Callable[[], None]) -> list[float | None]:
+        noted: list[float | None] = []
+
+        def live(every: float | None):
+            def wrap(body):
+                def run() -> None:
+                    noted.append(every)
+                    body()
+                    if every is not None:
+                        meanwhile()
+                        with st.container(key=f"look-{len(noted)}"):
+                            body()
+
+                return run
+
+            return wrap
+
+        for module in ("ui.live", "ui.measured", "ui.frame"):  # the last is where the others have it from
+            monkeypatch.setattr(f"{module}.live", live)
+        return noted
+
+    return install
+
+
+def test_the_form_of_a_measurement_comes_back_when_it_ends_and_nothing_looks_again(folder, looks, monkeypatch):
+    ladder = evaluations.create(folder / ONE, Ladder(n=8, autoattack=False))
+    monkeypatch.setattr("ui.checks.worker_alive", lambda store: True)
+    noted = looks(lambda: (ladder.folder / "result.json").write_bytes(b"{}"))
+    test = opened(run=ONE)
+    assert noted[noted.index(1.0) :] == [1.0, None, None, None]  # the whole page was drawn again: ladder, curves, transfer
+    assert any(b.label == "Climb the ladder" for b in test.button)
+
+
+def test_a_next_action_that_has_ended_is_not_looked_at_any_more(folder, looks, monkeypatch):
+    check = measured(folder, Check(n=20, steps=3, restarts=1))
+    again = evaluations.create(folder / ONE, Again(images=(0,), after=check.name, action="more steps"))
+    monkeypatch.setattr("ui.checks.worker_alive", lambda store: True)
+    noted = looks(lambda: (again.folder / "result.json").write_bytes(b"{}"))
+    opened(run=ONE)
+    assert noted[noted.index(0.5) :] == [0.5, *[None] * 5]  # the whole page again: check, next action, and the three
+
+
+@pytest.mark.parametrize("kind", ["check", "again"])
+def test_what_the_helper_refused_says_why_and_can_go_on(folder, cold, monkeypatch, kind):
+    check = evaluations.create(folder / ONE, Check(n=20, steps=3, restarts=1))
+    hurt = check
+    if kind == "again":
+        run_job(check.folder, "cpu")
+        hurt = evaluations.create(folder / ONE, Again(images=(0,), after=check.name, action="more steps"))
+    died = "The analysis process ended unexpectedly (SIGKILL); ask again."
+    forgotten: list[str] = []
+    dead, alive = Answer("failed", error=died), Answer("working")
+    monkeypatch.setattr(Analyst, "ask", lambda *_, **__: alive if forgotten else dead)
+    monkeypatch.setattr(Analyst, "forget", lambda analyst, view: forgotten.append(view))
+    test = opened(run=ONE)
+    test.session_state["checks.asked"] = {hurt.id}
+    test.run()
+    assert died.replace(";", "") in text(test).replace("\\", "").replace(";", "")
+    next(b for b in test.button if b.label == "Go on").click().run()
+    assert forgotten == [hurt.id] and "SIGKILL" not in text(test)
+    assert [b.label for b in test.button if b.key and b.key.endswith(hurt.name)] == ["Stop"]
+
+
+@pytest.mark.parametrize("settings", [Check(n=20), Ladder(n=8)])
+def test_what_waits_and_nobody_will_do_can_go_on_or_be_stopped(folder, cold, monkeypatch, settings):
+    started: list[Path] = []
+    monkeypatch.setattr(actions, "ensure_worker", started.append)
+    waits = evaluations.create(folder / ONE, settings)
+    test = opened(run=ONE)
+    assert {b.label for b in test.button if b.key and b.key.endswith(waits.name)} == {"Stop", "Go on"}
+    assert "waiting for a worker" not in text(test) and not cold and not started
+    next(b for b in test.button if b.label == "Go on").click().run()
+    assert (waits.name in cold) if settings.kind == "check" else started
+    monkeypatch.setattr("ui.checks.worker_alive", lambda store: True)
+    test.run()
+    assert {b.label for b in test.button if b.key and b.key.endswith(waits.name)} == {"Stop"}
 
 
 def test_every_kind_of_measurement_is_shown(folder):

@@ -50,11 +50,14 @@ def section(
     """The newest measurement of a kind, and the form that asks for another."""
     found = of_kind(run, kind)
     newest = found[0] if found else None
+    moving = newest is not None and busy(newest)
 
-    @live(LOOK if newest is not None and busy(newest) else None)
+    @live(LOOK if moving else None)
     def shown() -> None:
         if newest is None:
             return
+        if moving != busy(newest):
+            st.rerun()  # the whole page: its form depends on it, and polling ends
         progress(newest, newest.name)
         with reading(newest):
             known = found_by(newest)
@@ -68,7 +71,7 @@ def section(
         if newest is None:
             st.caption("Not measured, and measuring needs torch and the network's weights.")
         return
-    if newest is not None and busy(newest):
+    if moving:
         return
     settings: Measured | None = form(run)
     if settings is not None:
