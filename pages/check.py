@@ -14,6 +14,7 @@ from dynat_core.errors import ConfigError
 from dynat_core.store.evaluation_settings import Again, Check, build
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.run import Run
+from dynat_core.store.workers import worker_alive
 from dynat_core.views import check as pictures
 from dynat_core.views.facts import share
 from ui import actions
@@ -24,9 +25,10 @@ from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.link import Link, carry, unknown
+from ui.live import MOVING, interrupted_banner, moving_line
 from ui.measured import measured_tabs
 from ui.stills import head, picture
-from ui.store import runs
+from ui.store import runs, state_of, store
 from ui.words import plain
 
 SCREEN = screen_of("Check a model")
@@ -49,9 +51,9 @@ def main() -> None:
     added, found = st.session_state.get("added-model", ("", []))
     for line in found if added == run.id else []:  # kept, for the script may run again before anybody has read it
         st.caption(plain(line))
-    if run.kind == "imported" and run.state != "finished":
+    if run.kind == "imported":
         being_measured(run)
-    elif check is None:
+    if check is None:
         nothing_yet(run)
     else:
         watch(run, check)
@@ -171,18 +173,21 @@ def about(run: Run) -> str:
 
 
 def being_measured(run: Run) -> None:
-    """A network that was just brought in is measured once, by the worker."""
+    """A network that was just brought in is measured once, by the worker; where that ended early, the way on."""
+    if state_of(run) not in MOVING:
+        interrupted_banner(SCREEN, run)
+        return
 
     @live(LOOK)
     def state() -> None:
-        if run.state == "finished":
+        if state_of(run) not in MOVING:
             st.rerun()
-        if run.problem:
-            st.error(plain(run.problem))
         st.html(
             '<p class="dynat-waiting" role="status">Measuring the network once, so that every screen shows it; '
             "it can be checked already.</p>"
         )
+        if not run.running and not worker_alive(store().folder):
+            moving_line(SCREEN, run)
 
     state()
 

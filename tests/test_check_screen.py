@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 
+from dynat_core.config import Digits, Elsewhere, Imported, RunConfig
 from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Transfer
-from dynat_core.store.runs import RunStore
+from dynat_core.store.runs import Run, RunStore
 from dynat_core.work.analyst import Analyst
 from dynat_core.work.own_check import diagnose
 from dynat_core.work.own_training import log_run
@@ -164,7 +166,7 @@ def test_the_form_of_a_measurement_comes_back_when_it_ends_and_nothing_looks_aga
     monkeypatch.setattr("ui.checks.worker_alive", lambda store: True)
     noted = looks(lambda: (ladder.folder / "result.json").write_bytes(b"{}"))
     test = opened(run=ONE)
-    assert noted[noted.index(1.0) :] == [1.0, None, None, None]  # the whole page was drawn again: ladder, curves, transfer
+    assert noted[noted.index(1.0) :] == [1.0, *[None] * 3]  # the whole page was drawn again: ladder, curves, transfer
     assert any(b.label == "Climb the ladder" for b in test.button)
 
 
@@ -219,6 +221,46 @@ def test_every_kind_of_measurement_is_shown(folder):
     measured(folder, Transfer(n=30, others=(OTHER,), steps=3))
     said = text(opened(run=ONE))
     assert "Worst case over all attacks" in said and "as it must" in said and "white-box" in said
+
+
+@pytest.fixture
+def brought(folder) -> Run:
+    """A model from a file that waits to be measured once, with a check that has finished."""
+    few = Digits(test_size=40)
+    config = RunConfig(epochs=0, data=few, model=Imported(architecture="digits-cnn"), strategy=Elsewhere(), name="B")
+    run = RunStore(folder).create(config, "brought", kind="imported", files={"weights/0000.safetensors": b"not read"})
+    shipped = next((SHIPPED / ONE / "evaluations").glob("check-*"))
+    shutil.copytree(shipped, run.folder / "evaluations" / shipped.name)
+    store.look_again()
+    return run
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_model_that_is_being_measured_shows_its_check_below_that(brought, state):
+    with brought._job.claim() if state == "running" else nullcontext():
+        said = text(opened(run="brought"))
+    assert "Measuring the network once" in said and "surviving images" in said
+    assert ("no worker is there to take it" in said) is (state == "queued")
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped", "interrupted"])
+def test_a_model_that_could_not_be_measured_says_why_and_shows_its_check(brought, state):
+    name, content = {
+        "failed": ("error.json", '{"error": "The data are gone."}'), "stopped": ("stop", ""),
+        "interrupted": ("starts.jsonl", "{}\n"),
+    }[state]  # fmt: skip
+    (brought.folder / name).write_text(content)
+    assert brought.state == state
+    test = opened(run="brought")
+    why = {"failed": "The data are gone.", "stopped": "It was stopped", "interrupted": "The worker stopped"}[state]
+    assert why in text(test) and "Measuring the network once" not in text(test)
+    assert "surviving images" in text(test) and any(b.label == "Resume" for b in test.button)
+
+
+def test_measuring_that_ends_draws_the_page_again_and_is_not_looked_at_any_more(brought, looks):
+    noted = looks(lambda: (brought.folder / "stop").touch() if noted[-1] == 0.5 else None)  # not on the overview yet
+    test = opened(run="brought")
+    assert noted[noted.index(0.5) :] == [0.5, *[None] * 4] and any(b.label == "Resume" for b in test.button)
 
 
 @pytest.mark.parametrize("query", [
