@@ -291,7 +291,7 @@ def light_card(light: dict[str, Any]) -> str:
     return (
         f'<div class="dynat-light {kind}"><h4>{escape(light["question"])}</h4>'
         f"<p><b><i>{sign}</i> {escape(light['state'])}</b></p><p>{escape(light['sentence'])}</p>"
-        f'<p class="dynat-facts">{measured}n = {light["n"]}, {escape(light["loss"])} loss</p></div>'
+        f'<p class="dynat-facts">{measured}n = {escape(str(light["n"]))}, {escape(light["loss"])} loss</p></div>'
     )
 
 
@@ -376,11 +376,12 @@ def compared(run: Run, again: Evaluation) -> None:
 def before_and_after(run: Run, again: Evaluation, result: dict[str, Any]) -> None:
     """What a next action changed, and the images it broke."""
     newly, n = result["newly_broken"], result["n"]
+    attacked, before, after = (escape(str(result[key])) for key in ("attacked", "converged_before", "converged_after"))
     words = (
-        f"<b>{escape(result['action'].capitalize())}</b> on {result['attacked']} images, "
+        f"<b>{escape(result['action'].capitalize())}</b> on {attacked} images, "
         f"{result['seconds']:.1f} s: "
         f"robust accuracy {share(result['robust_before'], n)} before, {share(result['robust_after'], n)} after; "
-        f"converged {result['converged_before']} before, {result['converged_after']} after; "
+        f"converged {before} before, {after} after; "
         f"{len(newly)} newly broken."
     )
     st.html(f'<p class="dynat-line">{words}</p>')

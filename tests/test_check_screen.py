@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -323,6 +324,31 @@ def test_a_damaged_result_is_a_sentence_in_its_place_and_the_others_are_shown(sh
     signs = {"check": "surviving images", "ladder": "Worst case over all attacks", "curves": "as it must",
              "transfer": "white-box"}  # fmt: skip
     assert {name: sign in said for name, sign in signs.items()} == {name: name != kind for name in signs}
+
+
+EVIL = "<b id=evil>3</b>"
+
+
+def replaced(found: Any, names: set[str]) -> Any:
+    """A result whose entries of these names are EVIL, however deep they are."""
+    if isinstance(found, dict):
+        return {name: EVIL if name in names else replaced(value, names) for name, value in found.items()}
+    return [replaced(value, names) for value in found] if isinstance(found, list) else found
+
+
+@pytest.mark.parametrize("name", ["n", "chosen", "attacked", "converged_before", "converged_after", "loss", "action"])
+def test_what_stands_in_a_result_makes_no_markup(shipped, name):
+    check = next(found for found in evaluations.evaluations(shipped / ONE) if found.kind == "check")
+    again = evaluations.create(shipped / ONE, Again(images=(0,), after=check.name, action="more steps"))
+    result = {"action": "more steps", "n": 3, "attacked": 1, "robust_before": 2, "robust_after": 2, "seconds": 1.0,
+              "newly_broken": [], "converged_before": 1, "converged_after": 1}  # fmt: skip
+    (again.folder / "result.json").write_text(json.dumps(result))
+    for found in evaluations.evaluations(shipped / ONE):
+        (found.folder / "result.json").write_text(json.dumps(replaced(found.result(), {name})))
+    test = opened(run=ONE)
+    bodies = [str(box.body) for box in test.get("html")]
+    assert not [body for body in bodies if "<b id" in body]
+    assert [body for body in bodies if "&lt;b id" in body.lower()]  # it was shown, as text
 
 
 def test_a_request_that_cannot_be_read_is_a_sentence_where_its_measurement_would_be(shipped):

@@ -108,7 +108,7 @@ def _ladder_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     with right:
         st.html(
             f'<p class="dynat-sentence">Worst case over all attacks: '
-            f"{share(worst['correct'], result['n'])} of {result['n']:,} images, {result['chosen']}.</p>"
+            f"{share(worst['correct'], result['n'])} of {result['n']:,} images, {escape(result['chosen'])}.</p>"
         )
         rows = [
             {
@@ -141,7 +141,7 @@ def _curves_form(run: Run) -> Curves | None:
 
 def _curves_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     st.html(
-        f'<p class="dynat-facts">{result["n"]} test images, {result["chosen"]}; '
+        f'<p class="dynat-facts">{escape(str(result["n"]))} test images, {escape(result["chosen"])}; '
         f"{NORM_WORDS[result['norm']]} eps {describe_eps(result['eps'])}; bands are 95 % intervals.</p>"
     )
     shown = reviewer.views(result, evaluation.samples())
@@ -178,5 +178,5 @@ def _transfer_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     table(["examples made on ↓, shown to →", *(called[id] for id in names)], rows, markup=True)
     st.html(
         f'<p class="dynat-facts">{escape(result["sentence"])} '
-        f"{result['n']} test images, {escape(result['chosen'])}.</p>"
+        f"{escape(str(result['n']))} test images, {escape(result['chosen'])}.</p>"
     )
