@@ -11,6 +11,7 @@ from typing import Any
 
 import streamlit as st
 
+from dynat_core.durations import duration
 from dynat_core.errors import DynatError, RunError
 from dynat_core.reports.compared import UNREADABLE
 from dynat_core.store import evaluations
@@ -23,7 +24,7 @@ from ui import actions
 from ui.access import may_edit, why_not
 from ui.frame import view_only
 from ui.store import checker, store
-from ui.words import duration, plain
+from ui.words import plain
 
 BUSY = ("queued", "running")
 _log = logging.getLogger("dynat")

@@ -6,9 +6,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from dynat_core.config import STRATEGY_WORDS, RunConfig
+from dynat_core.durations import duration
 from dynat_core.reports.compared import training_gradients
 from dynat_core.store import queue
 from dynat_core.store.runs import Run
@@ -64,16 +63,6 @@ def gradients_per_image(run: Run) -> str:
 def strategy_words(config: RunConfig) -> str:
     """The strategy as a person says it."""
     return STRATEGY_WORDS.get(config.strategy.name, config.strategy.name)
-
-
-def duration(seconds: float | None) -> str:
-    """`1:10`, `2 h 05 min`; an unknown one is an en dash."""
-    if seconds is None or not np.isfinite(seconds):
-        return "–"
-    whole = max(int(round(seconds)), 0)
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d}"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def progress(status: dict[str, Any] | None, epochs: int) -> tuple[float, str]:
