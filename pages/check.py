@@ -14,19 +14,21 @@ from dynat_core.errors import ConfigError
 from dynat_core.store.evaluation_settings import Again, Check, build
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.run import Run
+from dynat_core.store.workers import worker_alive
 from dynat_core.views import check as pictures
 from dynat_core.views.facts import share
 from ui import actions
 from ui.access import may_edit, why_not
 from ui.add_model import form
-from ui.checks import BUSY, busy, found_by, of_kind, progress, reading, remember, say_damaged, warm_up
+from ui.checks import BUSY, busy, found_by, of_kind, progress, reading, refused, remember, say_damaged, warm_up
 from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.link import Link, carry, unknown
+from ui.live import MOVING, interrupted_banner, moving_line
 from ui.measured import measured_tabs
 from ui.stills import head, picture
-from ui.store import runs
+from ui.store import runs, state_of, store
 from ui.words import plain
 
 SCREEN = screen_of("Check a model")
@@ -49,9 +51,9 @@ def main() -> None:
     added, found = st.session_state.get("added-model", ("", []))
     for line in found if added == run.id else []:  # kept, for the script may run again before anybody has read it
         st.caption(plain(line))
-    if run.kind == "imported" and run.state != "finished":
+    if run.kind == "imported":
         being_measured(run)
-    elif check is None:
+    if check is None:
         nothing_yet(run)
     else:
         watch(run, check)
@@ -171,18 +173,21 @@ def about(run: Run) -> str:
 
 
 def being_measured(run: Run) -> None:
-    """A network that was just brought in is measured once, by the worker."""
+    """A network that was just brought in is measured once, by the worker; where that ended early, the way on."""
+    if state_of(run) not in MOVING:
+        interrupted_banner(SCREEN, run)
+        return
 
     @live(LOOK)
     def state() -> None:
-        if run.state == "finished":
+        if state_of(run) not in MOVING:
             st.rerun()
-        if run.problem:
-            st.error(plain(run.problem))
         st.html(
             '<p class="dynat-waiting" role="status">Measuring the network once, so that every screen shows it; '
             "it can be checked already.</p>"
         )
+        if not run.running and not worker_alive(store().folder):
+            moving_line(SCREEN, run)
 
     state()
 
@@ -206,11 +211,8 @@ def watch(run: Run, check: Evaluation) -> None:
 
     @live(LOOK if moving else None)
     def verdict() -> None:
-        if moving and check.state in ("queued", "interrupted") and may_edit():
-            problem = actions.push(check)
-            if problem and check.state != "running":
-                st.error(plain(problem))
-                return
+        if moving and refused(check, check.name):
+            return
         if moving != busy(check):
             st.rerun()
         progress(check, check.name, here=True)
@@ -289,7 +291,7 @@ def light_card(light: dict[str, Any]) -> str:
     return (
         f'<div class="dynat-light {kind}"><h4>{escape(light["question"])}</h4>'
         f"<p><b><i>{sign}</i> {escape(light['state'])}</b></p><p>{escape(light['sentence'])}</p>"
-        f'<p class="dynat-facts">{measured}n = {light["n"]}, {escape(light["loss"])} loss</p></div>'
+        f'<p class="dynat-facts">{measured}n = {escape(str(light["n"]))}, {escape(light["loss"])} loss</p></div>'
     )
 
 
@@ -355,10 +357,14 @@ def next_steps(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.D
 def compared(run: Run, again: Evaluation) -> None:
     """One next action: before and after, image by image."""
 
-    @live(LOOK if busy(again) else None)
+    moving = busy(again)
+
+    @live(LOOK if moving else None)
     def outcome() -> None:
-        if again.state in ("queued", "interrupted") and busy(again) and may_edit():
-            actions.push(again)
+        if moving and refused(again, again.name):
+            return
+        if moving != busy(again):
+            st.rerun()
         progress(again, again.name, here=True)
         with reading(again):
             if (result := found_by(again)) is not None:
@@ -370,11 +376,12 @@ def compared(run: Run, again: Evaluation) -> None:
 def before_and_after(run: Run, again: Evaluation, result: dict[str, Any]) -> None:
     """What a next action changed, and the images it broke."""
     newly, n = result["newly_broken"], result["n"]
+    attacked, before, after = (escape(str(result[key])) for key in ("attacked", "converged_before", "converged_after"))
     words = (
-        f"<b>{escape(result['action'].capitalize())}</b> on {result['attacked']} images, "
+        f"<b>{escape(result['action'].capitalize())}</b> on {attacked} images, "
         f"{result['seconds']:.1f} s: "
         f"robust accuracy {share(result['robust_before'], n)} before, {share(result['robust_after'], n)} after; "
-        f"converged {result['converged_before']} before, {result['converged_after']} after; "
+        f"converged {before} before, {after} after; "
         f"{len(newly)} newly broken."
     )
     st.html(f'<p class="dynat-line">{words}</p>')

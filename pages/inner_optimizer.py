@@ -192,7 +192,7 @@ def _measured(run: Run) -> tuple[str, ...]:
         share(found["robust"] * found["n"], found["n"]),
         f"PGD-{run.config.recording.steps}",
         share(*worst) if worst else "–",
-        escape(gradients_per_image(run) or "–"),
+        escape(gradients_per_image(run)),
         escape(seconds_words(training_seconds(run))),
         escape(verdict(run, found["epoch"])),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dynat_core.config import Dynamic, RunConfig
+from dynat_core.durations import duration
 from dynat_core.errors import RunError
 from dynat_core.presets import PRESETS, describe, preset
 from dynat_core.store.rerun import command
@@ -23,7 +24,7 @@ from ui.link import Link, carry
 from ui.live import EVERY, MOVING, live_strip, stuck_cards
 from ui.paths import asking_plainly, look_at_helper, tab
 from ui.store import runs, store, warm_up
-from ui.words import duration, plain
+from ui.words import plain
 
 SCREEN = screen_of("Train")
 FIRST = "quick"

@@ -286,7 +286,7 @@ def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
         scene = views.trajectory(
             paths[0], *paths[1:], names=names, strategies=strategies, surface=surface, form=form.value
         )
-        start = min(START, shown.attack.steps) if cursor.goto is None else cursor.goto
+        start = step_of(cursor, shown.attack)
         with st.container(key="trace"):
             report = scrubber("trajectory", scene, run=token, cursor=start, jump=cursor.jump)
         cursor.heard(report)
@@ -297,6 +297,11 @@ def draw(shown: Shown, images: list[int], links: Mapping[str, Link]) -> None:
             threshold_picture(SCREEN, found, titles([run for run, _ in found]))
 
     picture()
+
+
+def step_of(cursor: Cursor, attack: Attack) -> int:
+    """The step shown; where the cursor stands past the end of this attack, as after a longer one, its last."""
+    return min(START if cursor.goto is None else cursor.goto, attack.steps)
 
 
 def names_of(shown: Shown) -> tuple[list[str], list[str]]:
@@ -362,9 +367,9 @@ def below(paths: list[Trajectory], shown: Shown, links: Mapping[str, Link]) -> N
         name = f"{run.id}-epoch{epoch}-image{path.index}"
         st.download_button("Save the path (npz)", lambda: as_npz(path), f"{name}.npz", on_click="ignore")
         with st.popover("Link"):
-            step = Cursor(SCREEN, "step").goto
+            step = step_of(Cursor(SCREEN, "step"), shown.attack)
             query: dict[str, Any] = {"run": ",".join(r.id for r, _ in shown.models), "epoch": epoch}
-            query |= {"image": path.index, "step": START if step is None else step}
+            query |= {"image": path.index, "step": step}
             query |= {name: links[name].value for name in ("attack", "pick", "only", "images") if links[name].value}
             if links["threshold"].value:
                 query["threshold"] = links["threshold"].value

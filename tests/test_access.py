@@ -322,6 +322,41 @@ def test_without_sign_in_all_share_one_limit_and_nothing_is_signed(folder, secre
     assert made.by == "" and '"by"' not in (made.folder / "run.json").read_text()
 
 
+@pytest.mark.parametrize("end", ["stop", "error.json"])
+def test_what_was_stopped_or_failed_goes_back_into_the_queue_within_the_same_limit(folder, secrets, end):
+    secrets("[dynat.limits]\nwaiting = 1\n")
+    mine = RunStore(folder).open("mine")
+    (mine.folder / "stop").rename(mine.folder / end)
+    ladder = evaluations.create(folder / "demo-digits-standard", Ladder(n=8))
+    (ladder.folder / end).touch()
+    ended = mine.state
+    waits = RunStore(folder).create(preset("quick"), "waits")
+    store.look_again()
+    app = show("pages/train.py")
+    next(found for found in app.button if found.key and found.key.endswith("resume-mine")).click().run()
+    assert "There are 1 runs and measurements in the queue" in words(app)
+    app.query_params["run"] = "demo-digits-standard"
+    app.switch_page("pages/check.py").run()
+    button(app, "Go on").click().run()
+    assert "There are 1 runs and measurements in the queue" in words(app)
+    assert mine.state == ladder.state == ended != "queued"
+    waits.request_stop()
+    app.run()
+    button(app, "Go on").click().run()
+    assert ladder.state == "queued"
+
+
+def test_what_waits_already_can_be_given_a_worker_at_the_limit(folder, secrets, monkeypatch):
+    secrets("[dynat.limits]\nwaiting = 1\n")
+    RunStore(folder).create(preset("quick"), "waits")
+    asked: list[Path] = []
+    monkeypatch.setattr(actions, "ensure_worker", asked.append)
+    store.look_again()
+    app = show("pages/train.py")
+    button(app, "Start now").click().run()
+    assert asked and "in the queue, and 1 is the most" not in words(app)
+
+
 def test_what_was_typed_last_is_what_the_button_starts(folder, secrets):
     """The click that leaves a field arrives together with what was typed into it."""
     secrets("")

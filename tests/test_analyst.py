@@ -114,6 +114,22 @@ def test_a_failure_is_one_sentence_and_the_helper_serves_on(analyst, kind, words
     assert analyst.ask(kind, {}).state == "queued"
 
 
+def test_what_was_answered_is_computed_anew_once_it_is_forgotten(analyst):
+    """Measuring has the same question each time, and what it answered, such as "stopped", is old by then."""
+    first = result(analyst, "double", {"n": 2})[0]["place"]
+    assert result(analyst, "double", {"n": 2})[0]["place"] == first
+    analyst.forget("double")
+    assert analyst.ask("double", {"n": 2}).state == "queued"
+    assert result(analyst, "double", {"n": 2})[0]["place"] == first + 1
+
+
+def test_what_is_forgotten_while_it_is_computed_does_not_answer_who_asks_next(analyst):
+    analyst.ask("until_cancelled", {})
+    wait_for(lambda: analyst.ask("until_cancelled", {}).state == "working")
+    analyst.forget("until_cancelled")
+    assert wait_for(lambda: (s := analyst.ask("until_cancelled", {}).state) != "queued" and s) == "working"
+
+
 def test_a_killed_helper_is_said_and_replaced(analyst):
     analyst.ask("slow", {"steps": 30_000})
     wait_for(lambda: analyst.ask("slow", {"steps": 30_000}).progress)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
+import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 
+from dynat_core.config import Digits, Elsewhere, Imported, RunConfig
 from dynat_core.store import evaluations
-from dynat_core.store.evaluation_settings import Check, Curves, Ladder, Transfer
-from dynat_core.store.runs import RunStore
+from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Transfer
+from dynat_core.store.runs import Run, RunStore
 from dynat_core.work.analyst import Analyst
 from dynat_core.work.own_check import diagnose
 from dynat_core.work.own_training import log_run
+from dynat_core.work.questions import Answer
 from dynat_core.work.worker import run_job
 from tests.zoo import digits, perceptron
-from ui import store
+from ui import actions, store
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -37,8 +43,6 @@ def cold(monkeypatch):
     def ask(self, kind, request, **how):
         if kind == "measurement":
             asked.append(request["evaluation"])
-            from dynat_core.work.questions import Answer
-
             return Answer("working")
         return real(self, kind, request, **how)
 
@@ -130,12 +134,134 @@ def test_a_check_that_failed_or_was_left_says_why_and_can_go_on(folder):
     assert check.state == "failed"
 
 
+@pytest.fixture
+def looks(monkeypatch) -> Callable[[Callable[[], None]], list[float | None]]:
+    """looks(meanwhile): what looks again by itself does so once, after `meanwhile`; notes how often each part does."""
+
+    def install(meanwhile: Callable[[], None]) -> list[float | None]:
+        noted: list[float | None] = []
+
+        def live(every: float | None):
+            def wrap(body):
+                def run() -> None:
+                    noted.append(every)
+                    body()
+                    if every is not None:
+                        meanwhile()
+                        with st.container(key=f"look-{len(noted)}"):
+                            body()
+
+                return run
+
+            return wrap
+
+        for module in ("ui.live", "ui.measured", "ui.frame"):  # the last is where the others have it from
+            monkeypatch.setattr(f"{module}.live", live)
+        return noted
+
+    return install
+
+
+def test_the_form_of_a_measurement_comes_back_when_it_ends_and_nothing_looks_again(folder, looks, monkeypatch):
+    ladder = evaluations.create(folder / ONE, Ladder(n=8, autoattack=False))
+    monkeypatch.setattr("ui.checks.worker_alive", lambda store: True)
+    noted = looks(lambda: (ladder.folder / "result.json").write_bytes(b"{}"))
+    test = opened(run=ONE)
+    assert noted[noted.index(1.0) :] == [1.0, *[None] * 3]  # the whole page was drawn again: ladder, curves, transfer
+    assert any(b.label == "Climb the ladder" for b in test.button)
+
+
+def test_a_next_action_that_has_ended_is_not_looked_at_any_more(folder, looks, monkeypatch):
+    check = measured(folder, Check(n=20, steps=3, restarts=1))
+    again = evaluations.create(folder / ONE, Again(images=(0,), after=check.name, action="more steps"))
+    monkeypatch.setattr("ui.checks.worker_alive", lambda store: True)
+    noted = looks(lambda: (again.folder / "result.json").write_bytes(b"{}"))
+    opened(run=ONE)
+    assert noted[noted.index(0.5) :] == [0.5, *[None] * 5]  # the whole page again: check, next action, and the three
+
+
+@pytest.mark.parametrize("kind", ["check", "again"])
+def test_what_the_helper_refused_says_why_and_can_go_on(folder, cold, monkeypatch, kind):
+    check = evaluations.create(folder / ONE, Check(n=20, steps=3, restarts=1))
+    hurt = check
+    if kind == "again":
+        run_job(check.folder, "cpu")
+        hurt = evaluations.create(folder / ONE, Again(images=(0,), after=check.name, action="more steps"))
+    died = "The analysis process ended unexpectedly (SIGKILL); ask again."
+    forgotten: list[str] = []
+    dead, alive = Answer("failed", error=died), Answer("working")
+    monkeypatch.setattr(Analyst, "ask", lambda *_, **__: alive if forgotten else dead)
+    monkeypatch.setattr(Analyst, "forget", lambda analyst, view: forgotten.append(view))
+    test = opened(run=ONE)
+    test.session_state["checks.asked"] = {hurt.id}
+    test.run()
+    assert died.replace(";", "") in text(test).replace("\\", "").replace(";", "")
+    next(b for b in test.button if b.label == "Go on").click().run()
+    assert forgotten == [hurt.id] and "SIGKILL" not in text(test)
+    assert [b.label for b in test.button if b.key and b.key.endswith(hurt.name)] == ["Stop"]
+
+
+@pytest.mark.parametrize("settings", [Check(n=20), Ladder(n=8)])
+def test_what_waits_and_nobody_will_do_can_go_on_or_be_stopped(folder, cold, monkeypatch, settings):
+    started: list[Path] = []
+    monkeypatch.setattr(actions, "ensure_worker", started.append)
+    waits = evaluations.create(folder / ONE, settings)
+    test = opened(run=ONE)
+    assert {b.label for b in test.button if b.key and b.key.endswith(waits.name)} == {"Stop", "Go on"}
+    assert "waiting for a worker" not in text(test) and not cold and not started
+    next(b for b in test.button if b.label == "Go on").click().run()
+    assert (waits.name in cold) if settings.kind == "check" else started
+    monkeypatch.setattr("ui.checks.worker_alive", lambda store: True)
+    test.run()
+    assert {b.label for b in test.button if b.key and b.key.endswith(waits.name)} == {"Stop"}
+
+
 def test_every_kind_of_measurement_is_shown(folder):
     measured(folder, Ladder(n=30, autoattack=False))
     measured(folder, Curves(n=20))
     measured(folder, Transfer(n=30, others=(OTHER,), steps=3))
     said = text(opened(run=ONE))
     assert "Worst case over all attacks" in said and "as it must" in said and "white-box" in said
+
+
+@pytest.fixture
+def brought(folder) -> Run:
+    """A model from a file that waits to be measured once, with a check that has finished."""
+    few = Digits(test_size=40)
+    config = RunConfig(epochs=0, data=few, model=Imported(architecture="digits-cnn"), strategy=Elsewhere(), name="B")
+    run = RunStore(folder).create(config, "brought", kind="imported", files={"weights/0000.safetensors": b"not read"})
+    shipped = next((SHIPPED / ONE / "evaluations").glob("check-*"))
+    shutil.copytree(shipped, run.folder / "evaluations" / shipped.name)
+    store.look_again()
+    return run
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_model_that_is_being_measured_shows_its_check_below_that(brought, state):
+    with brought._job.claim() if state == "running" else nullcontext():
+        said = text(opened(run="brought"))
+    assert "Measuring the network once" in said and "surviving images" in said
+    assert ("no worker is there to take it" in said) is (state == "queued")
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped", "interrupted"])
+def test_a_model_that_could_not_be_measured_says_why_and_shows_its_check(brought, state):
+    name, content = {
+        "failed": ("error.json", '{"error": "The data are gone."}'), "stopped": ("stop", ""),
+        "interrupted": ("starts.jsonl", "{}\n"),
+    }[state]  # fmt: skip
+    (brought.folder / name).write_text(content)
+    assert brought.state == state
+    test = opened(run="brought")
+    why = {"failed": "The data are gone.", "stopped": "It was stopped", "interrupted": "The worker stopped"}[state]
+    assert why in text(test) and "Measuring the network once" not in text(test)
+    assert "surviving images" in text(test) and any(b.label == "Resume" for b in test.button)
+
+
+def test_measuring_that_ends_draws_the_page_again_and_is_not_looked_at_any_more(brought, looks):
+    noted = looks(lambda: (brought.folder / "stop").touch() if noted[-1] == 0.5 else None)  # not on the overview yet
+    test = opened(run="brought")
+    assert noted[noted.index(0.5) :] == [0.5, *[None] * 4] and any(b.label == "Resume" for b in test.button)
 
 
 @pytest.mark.parametrize("query", [
@@ -198,6 +324,31 @@ def test_a_damaged_result_is_a_sentence_in_its_place_and_the_others_are_shown(sh
     signs = {"check": "surviving images", "ladder": "Worst case over all attacks", "curves": "as it must",
              "transfer": "white-box"}  # fmt: skip
     assert {name: sign in said for name, sign in signs.items()} == {name: name != kind for name in signs}
+
+
+EVIL = "<b id=evil>3</b>"
+
+
+def replaced(found: Any, names: set[str]) -> Any:
+    """A result whose entries of these names are EVIL, however deep they are."""
+    if isinstance(found, dict):
+        return {name: EVIL if name in names else replaced(value, names) for name, value in found.items()}
+    return [replaced(value, names) for value in found] if isinstance(found, list) else found
+
+
+@pytest.mark.parametrize("name", ["n", "chosen", "attacked", "converged_before", "converged_after", "loss", "action"])
+def test_what_stands_in_a_result_makes_no_markup(shipped, name):
+    check = next(found for found in evaluations.evaluations(shipped / ONE) if found.kind == "check")
+    again = evaluations.create(shipped / ONE, Again(images=(0,), after=check.name, action="more steps"))
+    result = {"action": "more steps", "n": 3, "attacked": 1, "robust_before": 2, "robust_after": 2, "seconds": 1.0,
+              "newly_broken": [], "converged_before": 1, "converged_after": 1}  # fmt: skip
+    (again.folder / "result.json").write_text(json.dumps(result))
+    for found in evaluations.evaluations(shipped / ONE):
+        (found.folder / "result.json").write_text(json.dumps(replaced(found.result(), {name})))
+    test = opened(run=ONE)
+    bodies = [str(box.body) for box in test.get("html")]
+    assert not [body for body in bodies if "<b id" in body]
+    assert [body for body in bodies if "&lt;b id" in body.lower()]  # it was shown, as text
 
 
 def test_a_request_that_cannot_be_read_is_a_sentence_where_its_measurement_would_be(shipped):

@@ -267,8 +267,13 @@ def test_on_a_terminal_a_bar_shows_how_long_it_takes(store, monkeypatch, capsys)
     assert "1:10 left" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("seconds, words", [(0, "0:00"), (9.6, "0:10"), (70, "1:10"), (7380, "2:03:00")])
-def test_durations_read_as_clocks_do(seconds, words):
-    from dynat_core.work.follow import duration
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(0, "0:00"), (9.6, "0:10"), (70, "1:10"), (3599.6, "1 h 00 min"), (7380, "2 h 03 min"), (None, "–"),
+     (float("nan"), "–")],
+)  # fmt: skip
+def test_a_duration_reads_the_same_at_the_command_line_and_on_every_screen(seconds, words):
+    from dynat_core.work import follow
+    from ui import words as screens
 
-    assert duration(seconds) == words
+    assert follow.duration(seconds) == screens.duration(seconds) == words

@@ -192,6 +192,12 @@ def test_a_network_from_elsewhere_is_measured_once_and_keeps_its_weights(store):
     assert done(evaluations.create(run.folder, Check(n=20, steps=4, restarts=1)))["verdict"]["n"] == 20
 
 
+def test_a_network_from_elsewhere_can_be_checked_before_it_is_measured(store):
+    run = _imported(store)
+    assert done(evaluations.create(run.folder, Check(n=20, steps=4, restarts=1)))["epoch"] == 0
+    assert run.state == "queued"
+
+
 def test_the_command_line_measures_waits_and_says_what_it_found(store, capsys):
     assert main(["evaluate", FEW[0], "--kind", "check", "--n", "20", "--set", "steps=4", "--set", "restarts=1"]) == 0
     said = capsys.readouterr().out

@@ -8,6 +8,7 @@ import shutil
 import time
 from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -17,9 +18,11 @@ from dynat_core.store.runs import RunStore
 from dynat_core.work.analyst import Analyst
 from tests.running import write_run
 from tests.stores import demos
-from ui import link, store
+from ui import link, paths, store
+from ui.cards import run_card
 from ui.images import Pick, read_pick
 from ui.link import remembered
+from ui.paths import recorded_attack
 from ui.words import plain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,6 +168,21 @@ def test_the_cards_give_what_is_needed_to_believe_them(folder):
         assert part in words
 
 
+def test_only_clean_training_is_said_to_spend_nothing_on_an_attack(folder):
+    runs = {name: RunStore(folder).open(f"demo-digits-{name}") for name in ("dynamic", "unsecured")}
+    for run in runs.values():  # as they are before the first epoch is trained
+        (run.folder / "result.json").unlink()
+        lines = (run.folder / "epochs.jsonl").read_text().splitlines(keepends=True)
+        (run.folder / "epochs.jsonl").write_text(lines[0])
+        (run.folder / "histograms.jsonl").unlink()
+    store.look_again()
+    said_of = {name: said(show("epochs", run=run.id)) for name, run in runs.items()}
+    assert "no attack" not in said_of["dynamic"] and "<td>no attack</td>" in said_of["unsecured"]
+    cards = {name: run_card(run) for name, run in runs.items()}
+    assert "<b>–</b>" in cards["dynamic"] and "no attack" not in cards["dynamic"]
+    assert "<b>0</b> <small>no attack</small>" in cards["unsecured"]
+
+
 # ------------------------------------------------------------------------------------------------- query strings
 
 
@@ -218,6 +236,17 @@ def test_what_the_query_string_cannot_mean_is_one_sentence_and_the_screen_stands
     assert len(boxes) == 1
     if screen != "train":
         assert scene(app)["n"] > 1
+
+
+@pytest.mark.parametrize("step, written", [(None, 2), ("8", 2), ("1", 1)])
+def test_the_link_names_a_step_that_its_attack_has(folder, monkeypatch, step, written):
+    real = paths.recorded
+    monkeypatch.setattr(paths, "recorded", lambda run, index, epoch, _: real(run, index, epoch, recorded_attack(run)))
+    app = show("trajectory", **({"step": step} if step else {}))
+    app.query_params["attack"] = "2,eps/4,ce,random"
+    app.run()
+    (address,) = [box.value for box in app.code if "image=" in box.value]
+    assert dict(parse_qsl(address.partition("?")[2]))["step"] == str(written)
 
 
 def test_a_pick_from_another_screen_filters_the_images(folder):

@@ -47,4 +47,13 @@ def deaf(request, cancelled, progress):
     return {}, {}
 
 
-ANALYSES = {"deaf": deaf, "double": double, "slow": slow, "refuse": refuse, "stumble": stumble, "die": die}
+def until_cancelled(request, cancelled, progress):
+    while not cancelled():
+        time.sleep(0.02)
+    return {}, {}
+
+
+ANALYSES = {
+    "deaf": deaf, "double": double, "slow": slow, "refuse": refuse, "stumble": stumble, "die": die,
+    "until_cancelled": until_cancelled,
+}  # fmt: skip

@@ -67,6 +67,7 @@ def stop(job: Run | Evaluation) -> None:
 @editors_only
 def resume(run: Run) -> None:
     """Put a run back into the queue, with a worker. Raises AccessError, RunError, JobError."""
+    _refuse_more_again(run)
     run.resume()
     _work()
 
@@ -85,6 +86,12 @@ def _refuse_more_waiting() -> None:
         raise AccessError(
             f"{whose} {here} runs and measurements in the queue, and {most} is the most; wait for some, or stop some."
         )
+
+
+def _refuse_more_again(job: Run | Evaluation) -> None:
+    """The same for what would come into the queue again; what waits there already is counted."""
+    if job.state in ("stopped", "failed"):
+        _refuse_more_waiting()
 
 
 # ------------------------------------------------------------------------------------------------------ measurements
@@ -118,6 +125,7 @@ def push(evaluation: Evaluation) -> str | None:
 @editors_only
 def go_on(evaluation: Evaluation, here: bool) -> None:
     """Want it again, here or by a worker. Raises AccessError, RunError, JobError."""
+    _refuse_more_again(evaluation)
     evaluation.resume()
     checker(str(store().folder)).forget(evaluation.id)
     if here:

@@ -102,7 +102,7 @@ def run_card(run: Run) -> str:
     numbers = _reached("clean", found["clean"], found["n"], "without an attack")
     numbers += _reached(f"PGD-{config.recording.steps}", found["robust"], found["n"], config.attack_words())
     if config.trains_here:
-        spent, _, of = (cost or "0 no attack").partition(" ")
+        spent, _, of = (f"0 {cost}" if strategy == "unsecured" else cost).partition(" ")
         numbers += f'<div title="{_COST}"><span>gradients</span><b>{spent}</b> <small>{of}</small></div>'
     return (
         f'<div class="dynat-card">{head}<div class="dynat-reached">{numbers}</div>{_courses(past, strategy)}'

@@ -11,6 +11,7 @@ from typing import Any
 
 import streamlit as st
 
+from dynat_core.durations import duration
 from dynat_core.errors import DynatError, RunError
 from dynat_core.reports.compared import UNREADABLE
 from dynat_core.store import evaluations
@@ -23,7 +24,7 @@ from ui import actions
 from ui.access import may_edit, why_not
 from ui.frame import view_only
 from ui.store import checker, store
-from ui.words import duration, plain
+from ui.words import plain
 
 BUSY = ("queued", "running")
 _log = logging.getLogger("dynat")
@@ -81,30 +82,56 @@ def remember(evaluation: Evaluation) -> None:
     st.session_state.setdefault("checks.asked", set()).add(evaluation.id)
 
 
+def refused(evaluation: Evaluation, key: str) -> bool:
+    """Have the helper of this server work on it, or go on; where it refuses, say why, with a way to go on."""
+    if evaluation.state not in UNFINISHED or not may_edit():
+        return False
+    problem = actions.push(evaluation)
+    if problem is None or evaluation.state == "running":
+        return False
+    _ended(evaluation, key, problem, here=True)
+    return True
+
+
 def progress(evaluation: Evaluation, key: str, here: bool = False) -> None:
-    """How far it is, with a way to stop it; or why it ended, with a way to go on. Nothing for a finished one."""
+    """How far it is, with a way to stop it; or why it ended, with a way to go on. Nothing for a finished one.
+
+    here: whether the helper of this server does it, not a worker.
+    """
     state = evaluation.state
     if state == "finished":
         return
-    if state in BUSY or busy(evaluation):
-        status: dict[str, Any] = evaluation.status() or {}
-        share = min(max(float(status.get("share") or 0.0), 0.0), 1.0)
-        eta = status.get("eta_s")
-        words = str(status.get("words") or ("starting" if state == "running" else "waiting for a worker"))
-        words += f", {share:.0%}" + (f", about {duration(eta)} left" if eta is not None else "")
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"progress-{key}"):
-            st.progress(share, text=plain(words))
-            if st.button("Stop", key=f"stop-{key}", disabled=not may_edit(), help=why_not()):
-                actions.stop(evaluation)
-                st.rerun()
-        if status.get("note"):
-            st.caption(plain(status["note"]))
+    if state not in BUSY and not busy(evaluation):
+        why = (evaluation.error() or {}).get("error") or f"It was {state} before it had finished; what it knew is kept."
+        _ended(evaluation, key, why, here)
         return
-    why = (evaluation.error() or {}).get("error") or f"It was {state} before it had finished; what it knew is kept."
+    alone = state != "running" and not worker_alive(store().folder) and not (here and _asked(evaluation))
+    status: dict[str, Any] = evaluation.status() or {}
+    share = min(max(float(status.get("share") or 0.0), 0.0), 1.0)
+    eta = None if alone else status.get("eta_s")
+    words = str(status.get("words") or ("starting" if state == "running" else "waiting for a worker"))
+    if alone:  # whatever its last words were
+        words = "no worker is there to take it"
+    words += f", {share:.0%}" + (f", about {duration(eta)} left" if eta is not None else "")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"progress-{key}"):
+        st.progress(share, text=plain(words))
+        if alone:
+            _go_on_button(evaluation, key, here)
+        if st.button("Stop", key=f"stop-{key}", disabled=not may_edit(), help=why_not()):
+            actions.stop(evaluation)
+            st.rerun()
+    if status.get("note"):
+        st.caption(plain(status["note"]))
+
+
+def _ended(evaluation: Evaluation, key: str, why: str, here: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"ended-{key}"):
         st.html(f'<p class="dynat-note">{escape(why)}</p>', width="stretch")
-        dead = not may_edit()
-        if not view_only() and st.button("Go on", key=f"again-{key}", disabled=dead, help=why_not()):
-            actions.go_on(evaluation, here)
-            remember(evaluation)
-            st.rerun()
+        _go_on_button(evaluation, key, here)
+
+
+def _go_on_button(evaluation: Evaluation, key: str, here: bool) -> None:
+    if not view_only() and st.button("Go on", key=f"again-{key}", disabled=not may_edit(), help=why_not()):
+        actions.go_on(evaluation, here)
+        remember(evaluation)
+        st.rerun()

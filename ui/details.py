@@ -21,7 +21,7 @@ def results_table(runs: list[Run]) -> None:
     """Best and last of each run: accuracies with intervals, and what they were attacked with. None stands alone."""
     rows = []
     for run, line in zip(runs, swatches(runs), strict=True):
-        cost = gradients_per_image(run) or "no attack in training"
+        cost = gradients_per_image(run)
         which = ("best", "last") if run.result() else ("newest",)
         for name in which:
             found = outcome(run, name)

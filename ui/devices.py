@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from html import escape
 
 from dynat_core import machine
+from dynat_core.durations import duration
 from dynat_core.errors import RunError
 from dynat_core.store import queue
 from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.runs import Run
 from dynat_core.store.workers import cluster_alive, worker_states
 from ui.store import runs, store
-from ui.words import duration, progress
+from ui.words import progress
 
 _NAMED = 3  # devices that the menu names one by one
 

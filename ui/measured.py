@@ -50,11 +50,14 @@ def section(
     """The newest measurement of a kind, and the form that asks for another."""
     found = of_kind(run, kind)
     newest = found[0] if found else None
+    moving = newest is not None and busy(newest)
 
-    @live(LOOK if newest is not None and busy(newest) else None)
+    @live(LOOK if moving else None)
     def shown() -> None:
         if newest is None:
             return
+        if moving != busy(newest):
+            st.rerun()  # the whole page: its form depends on it, and polling ends
         progress(newest, newest.name)
         with reading(newest):
             known = found_by(newest)
@@ -68,7 +71,7 @@ def section(
         if newest is None:
             st.caption("Not measured, and measuring needs torch and the network's weights.")
         return
-    if newest is not None and busy(newest):
+    if moving:
         return
     settings: Measured | None = form(run)
     if settings is not None:
@@ -105,7 +108,7 @@ def _ladder_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     with right:
         st.html(
             f'<p class="dynat-sentence">Worst case over all attacks: '
-            f"{share(worst['correct'], result['n'])} of {result['n']:,} images, {result['chosen']}.</p>"
+            f"{share(worst['correct'], result['n'])} of {result['n']:,} images, {escape(result['chosen'])}.</p>"
         )
         rows = [
             {
@@ -138,7 +141,7 @@ def _curves_form(run: Run) -> Curves | None:
 
 def _curves_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     st.html(
-        f'<p class="dynat-facts">{result["n"]} test images, {result["chosen"]}; '
+        f'<p class="dynat-facts">{escape(str(result["n"]))} test images, {escape(result["chosen"])}; '
         f"{NORM_WORDS[result['norm']]} eps {describe_eps(result['eps'])}; bands are 95 % intervals.</p>"
     )
     shown = reviewer.views(result, evaluation.samples())
@@ -175,5 +178,5 @@ def _transfer_result(evaluation: Evaluation, result: dict[str, Any]) -> None:
     table(["examples made on ↓, shown to →", *(called[id] for id in names)], rows, markup=True)
     st.html(
         f'<p class="dynat-facts">{escape(result["sentence"])} '
-        f"{result['n']} test images, {escape(result['chosen'])}.</p>"
+        f"{escape(str(result['n']))} test images, {escape(result['chosen'])}.</p>"
     )

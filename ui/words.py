@@ -6,13 +6,12 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
-from dynat_core.config import STRATEGY_WORDS, AttackedStrategy, RunConfig
+from dynat_core.config import STRATEGY_WORDS, RunConfig
+from dynat_core.durations import duration
 from dynat_core.reports.compared import training_gradients
 from dynat_core.store import queue
 from dynat_core.store.runs import Run
-from dynat_core.views.words import number
+from dynat_core.views.facts import cost_words
 
 _CODE = re.compile(r"(?<!`)(`[^`]+`)(?!`)")
 _BREAKS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")  # a line of its own could be a list, a rule, a heading
@@ -55,27 +54,15 @@ def outcome(run: Run, which: str = "best") -> dict[str, Any] | None:
     return None
 
 
-def gradients_per_image(run: Run) -> str | None:
-    """What training has spent per image and epoch, recording not counted; None for clean training or no epoch yet."""
-    spent = training_gradients(run)
-    if not isinstance(run.config.strategy, AttackedStrategy) or spent is None:
-        return None
-    return f"{number(spent)} of {run.config.strategy.gradients}"
+def gradients_per_image(run: Run) -> str:
+    """What training has spent per image and epoch, recording not counted: `6.8 of 10`; `no attack` for clean training,
+    a dash where nothing is known, as before the first epoch."""
+    return cost_words(run.config, training_gradients(run))
 
 
 def strategy_words(config: RunConfig) -> str:
     """The strategy as a person says it."""
     return STRATEGY_WORDS.get(config.strategy.name, config.strategy.name)
-
-
-def duration(seconds: float | None) -> str:
-    """`1:10`, `2 h 05 min`; an unknown one is an en dash."""
-    if seconds is None or not np.isfinite(seconds):
-        return "–"
-    whole = max(int(round(seconds)), 0)
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d}"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def progress(status: dict[str, Any] | None, epochs: int) -> tuple[float, str]:

@@ -123,9 +123,14 @@ class Analyst:
                 self._wake.notify_all()
 
     def forget(self, view: str) -> None:
-        """Cancel what `view` waits for, if anything, and its failure, so that asking again tries again."""
+        """Cancel what `view` waits for, if anything, and drop its failure or answer, so that asking again tries again.
+
+        An answer kept on disk stays: it depends on nothing but its question and its stamp.
+        """
         with self._wake:
-            self._questions.give_up(view)
+            question = self._questions.give_up(view)
+            if question is not None:
+                self._answers.pop(question.key, None)
 
     def close(self) -> None:
         """End the helper; the Analyst answers nothing afterwards."""
@@ -247,7 +252,9 @@ class Analyst:
         if question.keep:
             self._cache.put(question.key, pack(value, arrays))
         with self._wake:
-            self._remember(question.key, (value, arrays), self._questions.close(question))
+            seconds = self._questions.close(question)
+            if not question.cancelled:  # else it was forgotten meanwhile, and may have been asked anew since
+                self._remember(question.key, (value, arrays), seconds)
 
     def _fail(self, question: Question, sentence: str) -> None:
         if question.overdue:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dynat_core.config import NORM_WORDS, describe_eps
+from dynat_core.durations import duration
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.run import Run
@@ -149,10 +150,3 @@ def _text(template: str) -> TextColumn:
     from rich.progress import TextColumn
 
     return TextColumn(template, markup=False)
-
-
-def duration(seconds: float) -> str:
-    """`1:10`, or `2:03:00` from an hour on."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

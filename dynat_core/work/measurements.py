@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from dynat_core.config import Threat
+from dynat_core.config import Imported, Threat
 from dynat_core.devices import choose, fit_threads
 from dynat_core.errors import DynatError, RunError
 from dynat_core.files import append_line, storage_sentence
@@ -92,6 +92,12 @@ class _Work:
         changes |= {"threat.eps": self.settings.eps} if self.settings.eps else {}
         return self.home.config.with_values(changes).threat if changes else self.home.config.threat
 
+    @property
+    def epoch(self) -> int:
+        """The epoch measured: 0 of a network from a file, which is there before anything is recorded."""
+        imported = isinstance(self.home.config.model, Imported)
+        return 0 if imported else self.home.epoch_of(self.settings.epoch)
+
     def images(self) -> tuple[Tensor, Tensor, np.ndarray, str]:
         """x (n, C, H, W), y (n,), image numbers (n,), and how they were chosen."""
         split, how = chosen_images(self.home, self.settings)
@@ -120,7 +126,7 @@ class _Work:
         if samples is not None:
             self.evaluation.write("samples.parquet", tables.samples_to_bytes(samples))
         threat = self.threat
-        about = {"run": self.home.id, "epoch": self.home.epoch_of(self.settings.epoch), "eps": threat.eps,
+        about = {"run": self.home.id, "epoch": self.epoch, "eps": threat.eps,
                  "norm": threat.norm, "seed": self.settings.seed, "chosen": how, "device": str(self.device),
                  "seconds": round(time.monotonic() - self._began, 2)}  # fmt: skip
         self.evaluation.write_json("result.json", {**about, **result})

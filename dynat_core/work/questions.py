@@ -118,11 +118,11 @@ class Questions:
             self.give_up(next(iter(self._views)))
         return self.look(view, question.key) or Answer(question.state)
 
-    def give_up(self, view: str) -> None:
-        """Forget a view; what nobody else waits for is not computed, or no further."""
+    def give_up(self, view: str) -> Question | None:
+        """Forget a view; what nobody else waits for is not computed, or no further. Returns what it had asked."""
         gone = self._views.pop(view, None)
         if gone is None:
-            return
+            return None
         question, line = gone.question, gone.session or view
         question.views.discard(view)
         if not any((self._views[other].session or other) == line for other in question.views):
@@ -132,6 +132,7 @@ class Questions:
             if question is self.running:
                 question.cancelled = True
                 self._cancel(question)
+        return question
 
     def sweep(self) -> None:
         """Forget the views of sessions that have left."""
