@@ -182,6 +182,9 @@ def test_an_order_within_chance_is_said_to_be_one():
     rows["curriculum"] = [[890, 1000]]
     (line,) = told.disagreements("table1", "mnist", {"rows": {row: {"pgd-20": of} for row, of in rows.items()}})
     assert "but neither Standard and Dynamic nor Dynamic and Curriculum are told apart;" in line
+    rows["curriculum"] = rows["standard"]
+    (line,) = told.disagreements("table1", "mnist", {"rows": {row: {"pgd-20": of} for row, of in rows.items()}})
+    assert "measured Standard = Curriculum > Dynamic, but neither Standard and Curriculum nor Curriculum and" in line
     # over seeds the same images are the same luck for both
     assert told.told_apart([[900, 1000], [890, 1000], [880, 1000]], [[897, 1000], [886, 1000], [877, 1000]])
     assert not told.told_apart([[900, 1000], [890, 1000], [880, 1000]], [[880, 1000], [891, 1000], [902, 1000]])

@@ -97,7 +97,7 @@ def disagreements(part: str, data: str, result: Mapping[str, Any]) -> list[str]:
         here = {row: 100 * _mean(of) for row, of in counts.items()}
         if len(here) < 2:
             continue
-        orders = [" > ".join(ROW_WORDS[r] for r in sorted(one, key=lambda r: -one[r])) for one in (there, here)]
+        orders = [_order({ROW_WORDS[row]: share for row, share in one.items()}) for one in (there, here)]
         agree = "the same order was measured" if orders[0] == orders[1] else f"measured {orders[1]}"
         ranked = sorted(here, key=lambda r: -here[r])
         close = [(a, b) for a, b in pairwise(ranked) if not told_apart(counts[a], counts[b])]
@@ -110,6 +110,13 @@ def disagreements(part: str, data: str, result: Mapping[str, Any]) -> list[str]:
         away = f"{ROW_WORDS[far]} is furthest away, {signed((here[far] - there[far]) / 100)} points"
         sentences.append(f"{COLUMNS[column][0]}: published {orders[0]}; {agree}; {away}.")
     return sentences
+
+
+def _order(shares: Mapping[str, float]) -> str:
+    """`Dynamic > Standard = Curriculum`, falling."""
+    ranked = sorted(shares, key=lambda name: -shares[name])
+    signs = [" = " if shares[a] == shares[b] else " > " for a, b in pairwise(ranked)]
+    return "".join(part for pair in zip(ranked, [*signs, ""], strict=True) for part in pair)
 
 
 def told_apart(a: Counts, b: Counts) -> bool:
