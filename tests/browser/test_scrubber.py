@@ -234,6 +234,35 @@ def test_the_pointer_brushes_a_histogram_reads_a_bar_and_clicks_a_curve(show):
     assert "How often is it right? (epoch 30)" in picture and "Standard: " in picture and "var(--" not in picture
 
 
+def test_keys_brush_the_histogram_that_has_the_focus(show):
+    page = show("epoch=5&form=box")
+    first = page.locator(".dy-brushable").first
+    for _ in range(60):  # as somebody who has no pointer comes there
+        press(page, "Tab")
+        if first.evaluate("e => e === document.activeElement"):
+            break
+    assert first.evaluate("e => e === document.activeElement && getComputedStyle(e).outlineStyle === 'solid'")
+    chosen = page.locator(".dy-selection")
+    press(page, "]")
+    expect(chosen).to_contain_text(re.compile(r"\d+ images with box FOSC .* at epoch 5"))
+    fullest = chosen.inner_text()
+    expect(page.locator(".dy-said")).to_contain_text("images with box FOSC")  # heard by those who do not see it
+    press(page, "}", "}")
+    expect(chosen).not_to_have_text(fullest)
+    press(page, "{", "{")
+    expect(chosen).to_have_text(fullest)
+    press(page, "]")
+    expect(chosen).not_to_have_text(fullest)
+    press(page, "[")
+    expect(chosen).to_have_text(fullest)
+    press(page, "ArrowRight")
+    assert at(page) == 6  # the cursor's keys go on working
+    expect(page.get_by_text("selection=Selection(measure='fosc'")).to_be_visible()
+    page.get_by_role("button", name="Open in Trajectory").focus()
+    press(page, "Enter")
+    expect(page.get_by_text("done: [('open-selection', 1)]")).to_be_visible()
+
+
 def test_the_theme_is_followed_at_run_time_and_the_cursor_stays(show):
     page = show("epoch=5", color_scheme="light")
     press(page, "ArrowRight")

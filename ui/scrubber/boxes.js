@@ -97,7 +97,10 @@ function show(S, box, view) {
 function showFigure(S, box, view) {
   box.body.style.height = view.height + "px";
   box.body.setAttribute("role", "img");
-  box.body.classList.toggle("dy-brushable", view.bins?.along === "x" && S.scene.n > 0);
+  const brushable = view.bins?.along === "x" && S.scene.n > 0;
+  box.body.classList.toggle("dy-brushable", brushable);
+  brushable ? box.body.setAttribute("tabindex", 0) : box.body.removeAttribute("tabindex");
+  brushable ? box.body.setAttribute("aria-keyshortcuts", "[ ] { }") : box.body.removeAttribute("aria-keyshortcuts");
   box.body.classList.toggle("dy-seekable", view.seek);
   const signature = JSON.stringify([view.id, S.dark, S.font, [...S.hidden], view.fig, view.fills.length ? S.scene.n : 0]);
   if (box.signature !== signature) {                            // a live update redraws only what really changed

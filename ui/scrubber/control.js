@@ -84,7 +84,8 @@ function pressed(S, event, number) {
   if (target.closest(NATIVE) || ours) return;
   if (S.root !== (target.closest(".dy") ?? document.querySelector(".dy"))) return;   // each scrubber its own; else the first
   if (event.key === " " && target.closest("button, a, summary, [role=button], [role=tab], [role=checkbox], [role=switch]")) return;
-  if (act(S, event, number)) done(event);
+  const at = target.closest(".dy-brushable"), box = at && [...S.boxes.values()].find(one => one.body === at);
+  if ((box && brushByKey(S, box, event.key)) || act(S, event, number)) done(event);
 }
 
 function done(event) {
@@ -146,7 +147,7 @@ function listKeys(S) {
     ["G", `type ${S.scene.unit === "epoch" ? "an epoch" : "a " + S.scene.unit}`], ...(S.live ? [["F", "follow the latest"]] : []),
     ...(many > 1 ? [[`1 – ${many}`, "show or hide one"]] : []), ...S.scene.switches.filter(s => s.key).map(s => [s.key.toUpperCase(), `next: ${s.title}`]),
     ...S.scene.keys.map(k => [{ArrowUp: "↑", ArrowDown: "↓"}[k.key] ?? k.key.toUpperCase(), k.words]), ["P", "save a picture"], ["?", "this list"]];
-  if (S.scene.views.some(v => v.bins)) lines.push(["drag", "on a histogram: choose images"]);
+  if (S.scene.views.some(v => v.bins)) lines.push(["drag", "on a histogram: choose images"], ["[ ]", "on one reached by Tab: the same, one bar on"], ["{ }", "one bar fewer, one more"]);
   if (S.scene.views.some(v => v.seek)) lines.push(["click", `on a curve: go to that ${S.scene.unit}`]);
   const list = S.$(".dy-keys dl");
   list.textContent = "";

@@ -1,4 +1,4 @@
-// The pointer over a figure: the value under it, a click that moves the cursor, and brushing a histogram.
+// The pointer over a figure: the value under it, a click that moves the cursor, and brushing a histogram, which keys do too.
 function watchPointer(S, box) {
   let down = null;
   const spot = event => {
@@ -61,6 +61,26 @@ function brushTo(S, box, a, b) {
   S.brush = {slot: box.slot, view: box.view.id, scale: box.view.bins.scale, arrays: box.view.bins.arrays, from: Math.min(a, b), to: Math.max(a, b)};
   drawMarks(S, box);
   drawSelection(S);
+}
+
+// Brushing by keys, on the histogram that has the focus; says whether the key meant something.
+function brushByKey(S, box, key) {
+  const mine = S.brush?.view === box.view.id ? S.brush : null, last = S.scene.scales[box.view.bins.scale].boxes.length - 1;
+  const shift = {"]": 1, "[": -1}[key], wider = {"}": 1, "{": -1}[key];
+  if (!shift && !wider) return false;
+  if (!mine) { const bin = fullest(S, box.view); brushTo(S, box, bin, bin); }
+  else if (shift && mine.from + shift >= 0 && mine.to + shift <= last) brushTo(S, box, mine.from + shift, mine.to + shift);
+  else if (wider) brushTo(S, box, mine.from, Math.max(mine.from, Math.min(last, mine.to + wider)));
+  S.$(".dy-said").textContent = S.$(".dy-selection").firstElementChild.textContent;
+  S.report(300);
+  return true;
+}
+
+// The bin with the most images at the cursor's place, in the first series that is shown.
+function fullest(S, view) {
+  const shown = Object.entries(view.bins.arrays).find(([k, name]) => !S.hidden.has(+k) && name in S.scene.arrays);
+  const counts = shown ? [...row(S.scene.arrays[shown[1]], S.i)] : [0];
+  return counts.indexOf(Math.max(...counts));
 }
 
 // What is brushed at the cursor's place: {measure, low, high, from, to, i, counts: images of each series}.
