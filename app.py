@@ -108,7 +108,7 @@ def everything(others: list[Run]) -> None:
             if run.state != "broken":
                 if st.button("Open", key=f"open-{run.id}"):
                     st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
-                if st.button("Clone and edit", key=f"clone-{run.id}"):
+                if run.config.trains_here and st.button("Clone and edit", key=f"clone-{run.id}"):
                     st.switch_page("pages/train.py", query_params=carry(clone=run.id))
     more = f", {len(others) - LISTED} older ones among them" if len(others) > LISTED else ""
     st.page_link("pages/runs.py", label=f"All runs{more}: find, name, tag, archive, delete")

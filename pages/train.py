@@ -94,6 +94,9 @@ def take_clone(form: ConfigForm, id: str) -> None:
     except RunError as error:
         st.error(plain(error))
         return
+    if not run.config.trains_here:
+        st.error(plain(f"{run.id} was not trained here, so it has no settings to begin with; choose another run."))
+        return
     title = f"{run.title}, changed"[:120] if run.config.name else None
     form.load(run.config.model_copy(update={"name": title}))
     st.session_state[f"{SCREEN}.cloned"] = run.title

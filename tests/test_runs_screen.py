@@ -327,6 +327,33 @@ def test_trajectory_says_in_one_sentence_that_an_external_run_keeps_nothing_to_a
     assert scene(app)["n"] == 11  # the demo is shown instead
 
 
+@pytest.mark.parametrize("kind", ["external", "imported"])
+def test_a_network_from_elsewhere_is_not_cloned_and_train_stands(store, kind):
+    run = external(store, kind)
+    app = show("train", clone=run.id)
+    (sentence,) = errors(app)
+    assert "was not trained here" in sentence
+    for query in ({"preset": "quick"}, {}):
+        app.query_params.clear()
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception and errors(app) == []
+    assert app.session_state["train.draft"]["strategy.name"] == preset("quick").strategy.name
+
+
+@pytest.mark.parametrize("kind", ["external", "imported"])
+def test_no_screen_offers_to_clone_a_network_from_elsewhere(store, kind):
+    run, other = external(store, kind), demo(store)
+    assert f"clone-{run.id}" not in [button.key for button in show("overview").button]
+    app = show("epochs", run=f"{run.id},{other.id}")
+    for id in (run.id, other.id):
+        app.session_state[f"about-{id}"] = True
+    app.run()
+    keys = [button.key for button in app.button]
+    assert f"clone-{other.id}" in keys and f"clone-{run.id}" not in keys
+
+
 @pytest.mark.parametrize("state", ["queued", "interrupted"])
 def test_an_imported_model_that_waits_to_be_measured_breaks_no_screen(store, state):
     run = external(store, "imported", finished=False)
