@@ -15,7 +15,7 @@ from ui import actions
 from ui.access import may_edit, why_not
 from ui.choose import empty_store
 from ui.frame import exists, page, screen_of
-from ui.link import Link, carry, unknown
+from ui.link import Link, carry, train_with, unknown
 from ui.room import room
 from ui.run_list import ORDERS, SIZED, Row, Wish, asked, rows, table
 from ui.stills import fitted
@@ -200,7 +200,7 @@ def ways(chosen: list[Row]) -> None:
         if ids and exists(path) and st.button(words, key=f"way-{words}"):
             st.switch_page(path, query_params=carry(run=ids[:most]))
     if len(ids) == 1 and chosen[0].run.config.trains_here and st.button("Clone and edit", key="way-clone"):
-        st.switch_page("pages/train.py", query_params=carry(clone=ids[0]))
+        train_with(clone=ids[0])
 
 
 def edit(row: Row) -> None:
