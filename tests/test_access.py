@@ -142,7 +142,7 @@ MUTATING = {
     "touch", "mkdir", "unlink", "rename", "rmdir", "rmtree", "symlink_to", "Popen", "ensure_worker", "stop_workers",
     "trust", "prune", "replace_file", "append_line", "check_call", "system", "copytree", "makedirs", "remove",
 }  # fmt: skip
-KEEPERS = {"rename", "tag", "note", "archive", "delete", "restore", "empty"}  # of bookkeeping
+KEEPERS = {"rename", "tag", "note", "edit", "take_back", "archive", "delete", "restore", "empty"}  # of bookkeeping
 LINKS = re.compile(r"link|named|clone|schedule", re.IGNORECASE)  # write into the query string, not to the disk
 ALLOWED = {("ui/scrubber/__init__.py", name) for name in ("mkdir", "unlink")}  # lays plotly's script beside the pages
 
@@ -178,7 +178,7 @@ def test_every_action_asks_who_it_is(monkeypatch):
     guarded = {name: found for name, found in here.items() if hasattr(found, "__wrapped__")}
     own = {name for name, found in here.items() if getattr(found, "__module__", "") == actions.__name__}
     assert own - guarded.keys() == {"editors_only"}
-    assert {"launch", "stop", "delete", "add_model", "push", "rename", "empty_trash"} <= guarded.keys()
+    assert {"launch", "stop", "delete", "add_model", "push", "edit", "empty_trash"} <= guarded.keys()
     for action in guarded.values():
         if action.__wrapped__.__module__ != "ui.store":  # `look_again` and the like are kept by Streamlit
             with pytest.raises(PermissionError, match="asked"):

@@ -173,6 +173,106 @@ def test_undo_takes_back_what_was_done_last_and_once(many):
     assert taken == ["the second"] and "Taken back." in said(app)
 
 
+@pytest.fixture
+def tick(monkeypatch):
+    """tick(app, *places): tick these rows of the table that is shown now, as a person would; a new table has none."""
+    import streamlit
+
+    ticks: dict[str, list[int]] = {}
+    shown: list[str] = []
+
+    def dataframe(rows: pd.DataFrame, *, key: str, **how: object) -> None:
+        shown.append(key)
+        streamlit.session_state[key] = {"selection": {"rows": ticks.get(key, [])}}
+
+    def ticked(app: Any, *places: int) -> None:
+        ticks[shown[-1]] = list(places)
+        app.run()
+
+    monkeypatch.setattr(streamlit, "dataframe", dataframe)
+    return ticked
+
+
+def write(app: Any, label: str, text: str) -> None:
+    next(f for f in (*app.text_input, *app.text_area) if f.label == label).set_value(text)
+
+
+def press(app: Any, label: str) -> None:
+    next(b for b in app.button if b.label == label).click().run()
+    assert not app.exception
+
+
+@pytest.mark.parametrize("new_run", [False, True])
+def test_what_was_typed_about_a_run_is_saved_though_the_list_has_changed_meanwhile(many, tick, new_run):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0)
+    write(app, "Title", "Mine")
+    write(app, "Tags", "paper, fresh")
+    write(app, "Note", "by hand")
+    if new_run:
+        many.create(tiny(seed=9), "run-e")
+        ui_store.look_again()
+    press(app, "Save")
+    assert "run-a is saved." in said(app)
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label("Mine", ("paper", "fresh"), "by hand")
+    press(app, "Undo")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper",))
+
+
+@pytest.mark.parametrize("new_run", [False, True])
+def test_tags_are_given_though_the_list_has_changed_meanwhile(many, tick, new_run):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0, 2)
+    write(app, "Add tags", "fresh")
+    if new_run:
+        many.create(tiny(seed=9), "run-e")
+        ui_store.look_again()
+    press(app, "Add tags")
+    assert "2 runs tagged fresh." in said(app)
+    found = {run.id: bookkeeping.label(run).tags for run in many.list() if run.id.startswith("run-")}
+    assert found["run-a"] == ("paper", "fresh") and found["run-c"] == ("fresh",) and "fresh" not in found["run-b"]
+
+
+def test_what_is_refused_changes_nothing_and_stays_typed(many, tick):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0)
+    write(app, "Title", "Mine")
+    write(app, "Tags", "x" * 41)
+    write(app, "Note", "a long thought")
+    press(app, "Save")
+    assert "A tag may have at most 40 characters" in said(app) and "is saved" not in said(app)
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper",))
+    assert [f.value for f in app.text_area] == ["a long thought"]
+    write(app, "Tags", "x" * 40)
+    press(app, "Save")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label("Mine", ("x" * 40,), "a long thought")
+    assert not app.text_area, "it is done"
+
+
+def test_two_who_edit_a_run_at_once_keep_both_their_changes(many, tick):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0)
+    bookkeeping.edit(many.open("run-a"), add=["theirs"], note="theirs")
+    app.run()  # whatever for: what the form opened with still counts
+    write(app, "Title", "Mine")
+    press(app, "Save")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label("Mine", ("paper", "theirs"), "theirs")
+    bookkeeping.edit(many.open("run-a"), note="theirs again")
+    press(app, "Undo")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper", "theirs"), "theirs again")
+
+
+def test_undoing_tags_takes_those_back_alone(many, tick):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0, 1)
+    write(app, "Add tags", "x, fresh")
+    press(app, "Add tags")
+    bookkeeping.edit(many.open("run-b"), note="theirs")
+    press(app, "Undo")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper",))
+    assert bookkeeping.label(many.open("run-b")) == bookkeeping.Label(None, ("paper", "x"), "theirs")
+
+
 def test_what_was_deleted_is_listed_and_restored(many):
     bookkeeping.delete(many.open("run-a"))
     ui_store.look_again()
