@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,18 @@ def test_the_backlog_takes_turns_and_measurements_first(tmp_path):
     asked = evaluations.create(tmp_path / "mine", Ladder(n=10), "ladder-x")
     found = [task.id for task in Backlog(store).waiting()]
     assert found == [asked.id, "sweep-0", "mine", "sweep-1"]
+
+
+def test_a_run_that_was_deleted_and_made_again_under_its_name_is_taken(tmp_path):
+    store = RunStore(tmp_path)
+    backlog = Backlog(store)
+    for again in range(2):
+        waiting(store, "mine", 1)
+        assert [task.id for task in backlog.waiting()] == ["mine"], again
+        (store.folder / "mine" / "result.json").write_text("{}")
+        assert backlog.waiting() == []
+        shutil.rmtree(store.folder / "mine")
+    assert backlog.waiting() == []
 
 
 def test_a_new_run_is_told_how_many_come_before_it_and_how_long_they_take(tmp_path):
