@@ -66,7 +66,8 @@ def before_new(runs: Iterable[Run], launcher: str) -> int:
 
 
 def wait_for_new(runs: Sequence[Run], launcher: str, devices: int) -> float | None:
-    """Seconds until one of `devices` would be free for a run launched now; None where too little is known.
+    """Seconds until one of `devices` would be free for a run launched now; None where too little is known, or nobody
+    works here.
 
     What runs says itself how long it takes; what waits takes as long as a recorded run of the same network took for a
     gradient, times its own.
@@ -80,6 +81,8 @@ def wait_for_new(runs: Sequence[Run], launcher: str, devices: int) -> float | No
                 return None
             busy.append(float(eta))
     free_at = [0.0] * max(devices - len(busy), 0) + busy
+    if not free_at:
+        return None
     heapq.heapify(free_at)
     paces: dict[str, float | None] = {}
     for run in _ahead_of_new(states, launcher):
