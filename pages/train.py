@@ -15,7 +15,7 @@ from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
 from dynat_core.work.questions import Answer
 from ui import actions
-from ui.access import may_edit, why_not
+from ui.access import may_edit, person, why_not
 from ui.devices import devices, lines, queue_words
 from ui.form import ConfigForm
 from ui.frame import guarded, live, page, screen_of, teaching, view_only
@@ -28,7 +28,7 @@ from ui.words import duration, plain
 SCREEN = screen_of("Train")
 FIRST = "quick"
 PRESET = f"{SCREEN}.preset"
-LAUNCHER = "tab {}"  # browser tabs take turns in the queue
+LAUNCHER = "tab {}"  # browser tabs take turns in the queue, where nobody signs in
 
 
 def main() -> None:
@@ -199,7 +199,7 @@ def devices_and_queue() -> None:
     @live(EVERY if moving else None)
     def look() -> None:
         found = devices()
-        words = [*lines(found), queue_words(found, LAUNCHER.format(tab()))]
+        words = [*lines(found), queue_words(found, person() or LAUNCHER.format(tab()))]
         said = "".join(f'<p class="dynat-facts">{escape(sentence)}.</p>' for sentence in words)
         with st.container(key="devices"):
             st.html(f'<h4 class="dynat-head">Devices and queue</h4>{said}')

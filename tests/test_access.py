@@ -283,6 +283,16 @@ def test_an_editor_s_run_bears_the_name_of_who_asked_and_counts_for_them_alone(f
     assert waiting_for(RunStore(folder)) == 1 and waiting_for(RunStore(folder), "ben@lab.test") == 0
 
 
+def test_who_is_signed_in_is_told_the_place_that_their_own_run_would_have(folder, secrets):
+    """Runs take their turns by who asked for them, so a second run of one person comes after everybody's first."""
+    secrets(AUTH + LISTS)
+    for name, by in (("one", "ada"), ("two", "ben"), ("three", "ada"), ("four", "ada")):
+        RunStore(folder).create(preset("quick"), name, by=f"{by}@lab.test")
+    store.look_again()
+    for person, before in (("ada@lab.test", 4), ("ben@lab.test", 3), ("guest@anywhere.test", 2)):
+        assert f"4 jobs wait; {before} before a new run" in words(show("pages/train.py", signed(person)))
+
+
 def test_a_model_bears_the_name_of_who_added_it_and_screens_say_it(folder, secrets, monkeypatch):
     secrets(AUTH + LISTS)
     asked: list[str] = []
