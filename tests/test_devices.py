@@ -72,8 +72,8 @@ def test_a_sweep_of_a_hundred_runs_delays_somebody_elses_run_by_one_of_them(tmp_
     assert order(store)[:3] == ["sweep-00", "mine", "sweep-01"]
     with Job(store.folder / "sweep-00").claim():
         assert order(store)[:2] == ["mine", "sweep-01"], "what is worked on counts as the sweep's turn"
-        assert queue.position(store.open("mine")) == 1
-        assert queue.position(store.open("sweep-01")) == 2
+        found = queue.places(store.list())
+        assert (found["mine"], found["sweep-01"], len(found)) == (1, 2, 100)
 
 
 def test_three_launchers_go_round(tmp_path):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from dynat_core.config import Custom, Elsewhere, Imported, Linf, OwnData, Record
 from dynat_core.presets import preset
 from dynat_core.recorded.histograms import count
 from dynat_core.recorded.trajectories import Trajectories
-from dynat_core.store import bookkeeping
+from dynat_core.store import bookkeeping, queue
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
 from dynat_core.store.run_writer import RunWriter
@@ -29,6 +30,7 @@ from tests.test_screens import errors, said, scene, show
 from ui import store as ui_store
 from ui.run_list import Wish, asked, rows, table
 from ui.stills import fitted
+from ui.words import recorded as recorded_words
 
 ROOT = Path(__file__).resolve().parent.parent
 N = 60
@@ -314,6 +316,59 @@ def test_archived_runs_are_off_the_overview(store):
     assert "Digits at eps .3, Standard" not in said(show("overview"))
 
 
+def test_the_place_in_the_queue_is_looked_up_once_for_all_lines(store, monkeypatch):
+    """Each line that looked for itself would read the whole store again, every second, in every tab."""
+    for number in range(4):
+        store.create(tiny(seed=number), f"run-{number}")
+        time.sleep(0.002)
+    found, looks, turns = store.list(), Mock(), Mock(wraps=queue._turns)
+    monkeypatch.setattr("ui.live.worker_alive", lambda store: True)
+    monkeypatch.setattr(ui_store, "_runs", Mock(return_value=(-1, found)))  # what the screens have looked at already
+    monkeypatch.setattr(RunStore, "list", looks)
+    monkeypatch.setattr(queue, "_turns", turns)
+    for number, screen in enumerate(("overview", "epochs")):
+        words = said(show(screen, run="run-0,run-1,run-2,run-3") if number else show(screen))
+        assert "next in the queue" in words and all(f"{place} before you" in words for place in (1, 2, 3))
+        assert not looks.called
+    assert turns.call_count == 3  # the overview was drawn twice, for every screen comes after it
+
+
+def test_archived_runs_need_no_hand_and_all_runs_has_those_that_have_no_card(store):
+    for number in range(7):
+        (store.create(tiny(seed=number), f"run-{number}").folder / "stop").touch()
+    bookkeeping.archive(store.open("run-6"))
+    ui_store.look_again()
+    for screen in ("overview", "train"):
+        app = show(screen)
+        cards = {button.key for button in app.button if "-resume-" in str(button.key)}
+        assert len(cards) == 4 and not [key for key in cards if "run-6" in key]
+        (more,) = [link.proto for link in app.get("page_link") if "more like these" in link.proto.label]
+        assert more.label == "All runs: 2 more like these" and more.page == "runs"
+
+
+def test_epochs_leaves_a_waiting_run_that_somebody_deleted(store):
+    demo(store)
+    store.create(tiny(), "mine")
+    ui_store.look_again()
+    app = show("epochs", run="mine")
+    ui_store.runs()  # anew, so that the list of before is believed for two seconds more
+    shutil.rmtree(store.folder / "mine")
+    app.run()
+    assert errors(app) == [] and not [button for button in app.button if "mine" in str(button.key)]
+    assert any("Choose a run above" in box.value for box in app.info)
+
+
+@pytest.mark.parametrize("screen", ["epochs", "trajectory"])
+def test_where_every_run_is_broken_none_is_said_to_be_missing(store, screen):
+    (store.folder / "broken").mkdir()
+    ui_store.look_again()
+    app = show(screen)
+    assert errors(app) == [] and not any("There are no runs" in box.value for box in app.info)
+    if screen == "epochs":
+        (box,) = app.info
+        assert "can be opened" in box.value and "All runs" in box.value and not app.code
+
+
 def show_runs(**query: str) -> Any:
     from streamlit.testing.v1 import AppTest
 
@@ -452,6 +507,41 @@ def test_no_screen_offers_to_clone_a_network_from_elsewhere(store, kind):
     app.run()
     keys = [button.key for button in app.button]
     assert f"clone-{other.id}" in keys and f"clone-{run.id}" not in keys
+
+
+@pytest.mark.parametrize("alive", [False, True])
+@pytest.mark.parametrize("epochs", [0, 5])
+def test_a_run_that_its_own_program_records_is_shown_as_that(store, monkeypatch, alive, epochs):
+    """No worker takes it, nobody can stop or resume it from here, and how far it is stands in its records."""
+    monkeypatch.setattr(ui_store, "worker_alive", lambda store: alive)
+    monkeypatch.setattr("ui.live.worker_alive", lambda store: alive)
+    run = external(store, "external", finished=False)
+    asked = json.loads((run.folder / "run.json").read_text())
+    asked["config"]["epochs"] = epochs
+    (run.folder / "run.json").write_text(json.dumps(asked))
+    ui_store.look_again()
+    for screen in ("overview", "train", "epochs"):
+        app = show(screen, **({"run": run.id} if screen == "epochs" else {}))
+        assert "The program that records it ended after epoch 0; log_run on the same folder goes on." in said(app)
+        assert "queue" not in said(app).partition("Under way")[2]
+        assert not {"Resume", "Stop", "Start now"} & {button.label for button in app.button}
+    with Job(run.folder).claim():
+        ui_store.look_again()
+        for screen in ("overview", "train", "epochs"):
+            app = show(screen, **({"run": run.id} if screen == "epochs" else {}))
+            (bar,) = app.get("progress")
+            assert bar.proto.text == f"epoch 0{' of 5' if epochs else ''} is recorded"
+            assert "Stop" not in {button.label for button in app.button}
+    (run.folder / "epochs.jsonl").unlink()
+    with Job(run.folder).claim():
+        assert recorded_words(run) == (0.0, "nothing is recorded yet")
+
+
+def test_a_stop_of_before_is_no_reason_to_offer_to_resume_an_external_run(store):
+    run = external(store, "external", finished=False)
+    (run.folder / "stop").touch()
+    app = show("overview")
+    assert "log_run on the same folder goes on" in said(app) and "kept its checkpoint" not in said(app)
 
 
 @pytest.mark.parametrize("state", ["queued", "interrupted"])
