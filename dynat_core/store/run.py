@@ -92,7 +92,8 @@ class Run(Recordings):
 
     @property
     def problem(self) -> str | None:
-        """One sentence for a run that is broken, failed or interrupted, or that its own program left; None for others."""
+        """One sentence for a run that is broken, failed or interrupted; None for others. A stop says nothing where no
+        worker listens, so a run that a program of one's own records counts as interrupted then."""
         state = self.state
         if state == "broken":
             return self._broken
