@@ -10,7 +10,7 @@ from dynat_core.store.runs import Run
 from ui.cards import run_card, run_line
 from ui.choose import DEMO_TRIO
 from ui.frame import exists, page, screen_of, teaching
-from ui.link import Cursor, carry
+from ui.link import Cursor, carry, train_with
 from ui.live import MOVING, STUCK, live_strip, stuck_cards
 from ui.reach import say_how_to_reach
 from ui.scrubber import scrubber
@@ -110,8 +110,8 @@ def everything(others: list[Run]) -> None:
             if run.state != "broken":
                 if st.button("Open", key=f"open-{run.id}"):
                     st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
-                if st.button("Clone and edit", key=f"clone-{run.id}"):
-                    st.switch_page("pages/train.py", query_params=carry(clone=run.id))
+                if run.config.trains_here and st.button("Clone and edit", key=f"clone-{run.id}"):
+                    train_with(clone=run.id)
     more = f", {len(others) - LISTED} older ones among them" if len(others) > LISTED else ""
     st.page_link("pages/runs.py", label=f"All runs{more}: find, name, tag, archive, delete")
 

@@ -15,7 +15,7 @@ from ui.frame import live, page, screen_of, teaching
 from ui.link import Cursor, Switched, carry, choice, told
 from ui.live import MOVING, interrupted_banner, moving_line
 from ui.scrubber import Prepared, Report, scrubber
-from ui.store import health, history, state_of
+from ui.store import health, history, look_again, places, state_of
 from ui.words import plain
 
 SCREEN = screen_of("Epochs")
@@ -62,11 +62,15 @@ def scrub(runs: list[Run], split: str, cursor: Cursor, form: Switched, kind: Swi
 
     @live(EVERY if moving else None)
     def picture() -> None:
+        if not all(run.folder.exists() for run in runs):  # somebody deleted it meanwhile
+            look_again()
+            st.rerun()
         if [run.id for run in runs if state_of(run) in MOVING] != moving:
             st.rerun()  # banners and results depend on the states, and polling ends with the last run
+        place = places() if moving else {}
         for run in runs:
             if run.id in moving:
-                moving_line(SCREEN, run)
+                moving_line(SCREEN, run, place.get(run.id))
         token = ",".join(run.id for run in runs)
         form.heard(told("epochs", token))
         kind.heard(told("epochs", token))

@@ -18,7 +18,7 @@ from dynat_core.views import seeds as paired
 from dynat_core.views.facts import seconds_words, share
 from ui.cards import swatch
 from ui.frame import page, screen_of
-from ui.link import Cursor, carry, choice
+from ui.link import Cursor, choice, train_with
 from ui.scrubber import scrubber
 from ui.stills import head, table
 from ui.stills import picture as still
@@ -166,7 +166,7 @@ def trainings() -> None:
     with st.container(horizontal=True, gap="small"):
         for label, preset in (("Use L2L in a run", "digits-l2l"), ("Use TRADES in a run", "digits-trades")):
             if st.button(label, key=f"inner-{preset}"):
-                st.switch_page("pages/train.py", query_params=carry(preset=preset))
+                train_with(preset=preset)
     head("Published")
     marked = [(*row, "published" if row[2] != "UNKNOWN" else "") for row in PUBLISHED]
     table(("training", "set-up", "clean %", "attacked %", "source", ""), marked)

@@ -15,7 +15,7 @@ from ui import actions
 from ui.access import may_edit, why_not
 from ui.choose import empty_store
 from ui.frame import exists, page, screen_of
-from ui.link import Link, carry, unknown
+from ui.link import Link, carry, train_with, unknown
 from ui.room import room
 from ui.run_list import ORDERS, SIZED, Row, Wish, asked, rows, table
 from ui.stills import fitted
@@ -136,7 +136,7 @@ def choose(found: list[Row], sized: bool) -> Ticked:
         st.info("No run is like that: change the filters above, or look among the archived ones.")
         return list
     shown = table(found, sized)
-    times = st.session_state.setdefault(f"{SCREEN}.times", 0)  # an action unticks everything
+    times = st.session_state.setdefault(f"{SCREEN}.times", 0)  # an action that did something unticks everything
     key = f"{TABLE}.{times}.{hash(tuple(row.run.id for row in found)) & 0xFFFFFFFF}"
     wide = {"title": 200, "state": 84, "strategy": 92, "data": 84, "epoch": 74, "clean %": 66, "robust %": 72,
             "95 % interval": 100, "images": 64, "MB": 56, "attack": 190, "note": 200, "tags": 120,
@@ -173,10 +173,10 @@ def act(ticked: Ticked) -> None:
             st.markdown(f"**{len(chosen)} runs chosen**")
             with st.form("tags-of-many", border=False):
                 text, button = st.columns([4, 1], vertical_alignment="bottom")
-                tags = text.text_input("Add tags", placeholder="several with commas between them")
-                if button.form_submit_button("Add tags", disabled=not may_edit(), help=why_not()):
-                    add_tags(chosen, tags)
-                    st.rerun()
+                text.text_input("Add tags", key=f"{SCREEN}.add-tags", placeholder="several with commas between them")
+                button.form_submit_button(
+                    "Add tags", on_click=add_tags, args=(ticked,), disabled=not may_edit(), help=why_not()
+                )
         how: dict[str, Any] = {"disabled": not may_edit(), "help": why_not()}
         with st.container(horizontal=True, gap="small"):
             ways(chosen)
@@ -200,39 +200,56 @@ def ways(chosen: list[Row]) -> None:
         if ids and exists(path) and st.button(words, key=f"way-{words}"):
             st.switch_page(path, query_params=carry(run=ids[:most]))
     if len(ids) == 1 and chosen[0].run.config.trains_here and st.button("Clone and edit", key="way-clone"):
-        st.switch_page("pages/train.py", query_params=carry(clone=ids[0]))
+        train_with(clone=ids[0])
 
 
 def edit(row: Row) -> None:
     """Title, tags and note of one run."""
-    run, old = row.run, row.label
+    run, old, key = row.run, row.label, f"{SCREEN}.edit.{row.run.id}"
     usual = run.id if row.state == "broken" else run.config.title()
+    if f"{key}.title" not in st.session_state:  # it opens now; Streamlit forgets the fields once they are not drawn
+        fields = {"title": old.title or "", "tags": ", ".join(old.tags), "note": old.note, "opened": old}
+        st.session_state.update({f"{key}.{name}": value for name, value in fields.items()})
     with st.form(f"edit-{run.id}", border=False):
         title, tags, button = st.columns([3, 3, 1], vertical_alignment="bottom")
-        new_title = title.text_input("Title", old.title or "", placeholder=usual, max_chars=bookkeeping.TITLE)
-        new_tags = tags.text_input("Tags", ", ".join(old.tags), placeholder="several with commas between them")
-        note = st.text_area("Note", old.note, height=68, max_chars=bookkeeping.NOTE)
-        if button.form_submit_button("Save", type="primary", disabled=not may_edit(), help=why_not()):
-            wanted = [part.strip() for part in new_tags.split(",") if part.strip()]
-
-            def save() -> None:
-                actions.rename(run, new_title)
-                actions.tag(run, wanted, remove=[one for one in old.tags if one not in wanted])
-                actions.note(run, note)
-
-            finish(f"{run.id} is saved.", [(save, lambda: actions.relabel(run, old))])
-            st.rerun()
+        title.text_input("Title", key=f"{key}.title", placeholder=usual, max_chars=bookkeeping.TITLE)
+        tags.text_input("Tags", key=f"{key}.tags", placeholder="several with commas between them")
+        st.text_area("Note", key=f"{key}.note", height=68, max_chars=bookkeeping.NOTE)
+        button.form_submit_button(
+            "Save", type="primary", on_click=save, args=(run, key), disabled=not may_edit(), help=why_not()
+        )
 
 
-def add_tags(chosen: list[Row], text: str) -> None:
-    """Give all of them the tags of a text."""
-    tags = [part.strip() for part in text.split(",") if part.strip()]
+def save(run: Run, key: str) -> None:
+    """Write what was changed in the form, and nothing else: somebody else may have written meanwhile."""
+    old: bookkeeping.Label = st.session_state[f"{key}.opened"]
+    title, note = st.session_state[f"{key}.title"], st.session_state[f"{key}.note"]
+    wanted = _tags(st.session_state[f"{key}.tags"])
+    changes = {
+        "title": title if title != (old.title or "") else None,
+        "note": note if note != old.note else None,
+        "add": [one for one in wanted if one not in old.tags],
+        "remove": [one for one in old.tags if one not in wanted],
+    }
+    finish(f"{run.id} is saved.", [_labelled(run, changes)])
 
-    def step(row: Row) -> Step:
-        return lambda: actions.tag(row.run, tags), lambda: actions.relabel(row.run, row.label)
 
+def add_tags(ticked: Ticked) -> None:
+    """Give all of them the tags that are typed."""
+    chosen, tags = ticked(), _tags(st.session_state[f"{SCREEN}.add-tags"])
     if tags:
-        finish(f"{_many(len(chosen))} tagged {', '.join(tags)}.", [step(row) for row in chosen])
+        said = f"{_many(len(chosen))} tagged {', '.join(tags)}."
+        finish(said, [_labelled(row.run, {"add": tags}) for row in chosen])
+
+
+def _tags(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _labelled(run: Run, changes: dict[str, Any]) -> Step:
+    """Change what is written about a run, and the way back to what stood there right before."""
+    labels: list[bookkeeping.Label] = []
+    return lambda: labels.extend(actions.edit(run, **changes)), lambda: actions.take_back(run, *labels)
 
 
 def archive(ticked: Ticked, away: bool) -> None:
@@ -285,7 +302,8 @@ def finish(said: str, steps: Sequence[Step]) -> None:
     if done.problems and done.said:
         done.said = f"{said} {len(done.problems)} of {len(steps)} not, see above."
     st.session_state[f"{SCREEN}.done"] = done
-    st.session_state[f"{SCREEN}.times"] = st.session_state.get(f"{SCREEN}.times", 0) + 1
+    if done.said:  # where nothing was done the ticks stay, and with them what was typed
+        st.session_state[f"{SCREEN}.times"] = st.session_state.get(f"{SCREEN}.times", 0) + 1
     look_again()
 
 

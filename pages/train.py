@@ -16,11 +16,11 @@ from dynat_core.store.rerun import command
 from dynat_core.views.words import number, percent
 from dynat_core.work.questions import Answer
 from ui import actions
-from ui.access import may_edit, why_not
+from ui.access import may_edit, person, why_not
 from ui.devices import devices, lines, queue_words
 from ui.form import ConfigForm
 from ui.frame import guarded, live, page, screen_of, teaching, view_only
-from ui.link import Link, carry
+from ui.link import BEGUN_WITH, Link, carry
 from ui.live import EVERY, MOVING, live_strip, stuck_cards
 from ui.paths import asking_plainly, look_at_helper, tab
 from ui.store import runs, store, warm_up
@@ -29,7 +29,7 @@ from ui.words import plain
 SCREEN = screen_of("Train")
 FIRST = "quick"
 PRESET = f"{SCREEN}.preset"
-LAUNCHER = "tab {}"  # browser tabs take turns in the queue
+LAUNCHER = "tab {}"  # browser tabs take turns in the queue, where nobody signs in
 
 
 def main() -> None:
@@ -61,22 +61,20 @@ def main() -> None:
 def choose_start(form: ConfigForm) -> None:
     """Where the settings come from: a preset, or a run to clone."""
     clone, named = (Link(SCREEN, name) for name in ("clone", "preset"))
-    if clone.arrived() and clone.value:
-        take_clone(form, clone.value)
-    if named.arrived() and named.value:
-        if named.value in PRESETS:
-            st.session_state[PRESET] = named.value
-            form.load(preset(named.value))
-        else:
-            st.error(plain(f"There is no preset called {named.value[:40]!r}; the list below has them all."))
-    st.session_state.setdefault(PRESET, FIRST)
+    arrived = [link.arrived() for link in (clone, named)]
+    # The menu brings the same link again after a visit elsewhere: what was typed since then stays.
+    if any(arrived) and (clone.value, named.value) != st.session_state.get(BEGUN_WITH):
+        begin(form, clone.value, named.value)
+    st.session_state.setdefault(PRESET, st.session_state.get(BEGUN_WITH, (None, FIRST))[1])
 
     def chosen() -> None:
-        if st.session_state[PRESET] is None:  # taken away by hand: what is typed stays
-            return
-        form.load(preset(st.session_state[PRESET]))
-        st.session_state.pop(f"{SCREEN}.cloned", None)
-        clone.write(None)
+        name = st.session_state[PRESET]
+        if name is not None:  # else taken away by hand: what is typed stays
+            form.load(preset(name))
+            st.session_state.pop(f"{SCREEN}.cloned", None)
+            clone.write(None)
+        named.write(name)
+        st.session_state[BEGUN_WITH] = (clone.value, name)
 
     names = [name for name in PRESETS if not teaching() or "digits" in name or name == FIRST]
     st.selectbox(
@@ -88,17 +86,35 @@ def choose_start(form: ConfigForm) -> None:
         st.caption(plain(f"These are the settings of {cloned}; change what should be different."))
 
 
-def take_clone(form: ConfigForm, id: str) -> None:
-    """Fill the form with the settings of a run."""
+def begin(form: ConfigForm, clone: str | None, named: str | None) -> None:
+    """Fill the form from the run or the preset of a link; a preset counts where both are there."""
+    begun = bool(clone) and take_clone(form, clone)
+    if named in PRESETS:
+        form.load(preset(named))
+        st.session_state[PRESET] = named
+        st.session_state.pop(f"{SCREEN}.cloned", None)
+        begun = True
+    elif named:
+        st.error(plain(f"There is no preset called {named[:40]!r}; the list below has them all."))
+    if begun:
+        st.session_state[BEGUN_WITH] = (clone, named)
+
+
+def take_clone(form: ConfigForm, id: str) -> bool:
+    """Fill the form with the settings of a run; False where that cannot be, which is said."""
     try:
         run = store().open(id)
     except RunError as error:
         st.error(plain(error))
-        return
+        return False
+    if not run.config.trains_here:
+        st.error(plain(f"{run.id} was not trained here, so it has no settings to begin with; choose another run."))
+        return False
     title = f"{run.title}, changed"[:120] if run.config.name else None
     form.load(run.config.model_copy(update={"name": title}))
     st.session_state[f"{SCREEN}.cloned"] = run.title
     st.session_state[PRESET] = None
+    return True
 
 
 def whole_form(form: ConfigForm) -> None:
@@ -184,7 +200,7 @@ def devices_and_queue() -> None:
     @live(EVERY if moving else None)
     def look() -> None:
         found = devices()
-        words = [*lines(found), queue_words(found, LAUNCHER.format(tab()))]
+        words = [*lines(found), queue_words(found, person() or LAUNCHER.format(tab()))]
         said = "".join(f'<p class="dynat-facts">{escape(sentence)}.</p>' for sentence in words)
         with st.container(key="devices"):
             st.html(f'<h4 class="dynat-head">Devices and queue</h4>{said}')

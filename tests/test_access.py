@@ -142,7 +142,7 @@ MUTATING = {
     "touch", "mkdir", "unlink", "rename", "rmdir", "rmtree", "symlink_to", "Popen", "ensure_worker", "stop_workers",
     "trust", "prune", "replace_file", "append_line", "check_call", "system", "copytree", "makedirs", "remove",
 }  # fmt: skip
-KEEPERS = {"rename", "tag", "note", "archive", "delete", "restore", "empty"}  # of bookkeeping
+KEEPERS = {"rename", "tag", "note", "edit", "take_back", "archive", "delete", "restore", "empty"}  # of bookkeeping
 LINKS = re.compile(r"link|named|clone|schedule", re.IGNORECASE)  # write into the query string, not to the disk
 ALLOWED = {("ui/scrubber/__init__.py", name) for name in ("mkdir", "unlink")}  # lays plotly's script beside the pages
 
@@ -178,7 +178,7 @@ def test_every_action_asks_who_it_is(monkeypatch):
     guarded = {name: found for name, found in here.items() if hasattr(found, "__wrapped__")}
     own = {name for name, found in here.items() if getattr(found, "__module__", "") == actions.__name__}
     assert own - guarded.keys() == {"editors_only"}
-    assert {"launch", "stop", "delete", "add_model", "push", "rename", "empty_trash"} <= guarded.keys()
+    assert {"launch", "stop", "delete", "add_model", "push", "edit", "empty_trash"} <= guarded.keys()
     for action in guarded.values():
         if action.__wrapped__.__module__ != "ui.store":  # `look_again` and the like are kept by Streamlit
             with pytest.raises(PermissionError, match="asked"):
@@ -281,6 +281,16 @@ def test_an_editor_s_run_bears_the_name_of_who_asked_and_counts_for_them_alone(f
     button(app, "Start the run").click().run()
     assert "You have 1 runs and measurements in the queue, and 1 is the most" in words(app)
     assert waiting_for(RunStore(folder)) == 1 and waiting_for(RunStore(folder), "ben@lab.test") == 0
+
+
+def test_who_is_signed_in_is_told_the_place_that_their_own_run_would_have(folder, secrets):
+    """Runs take their turns by who asked for them, so a second run of one person comes after everybody's first."""
+    secrets(AUTH + LISTS)
+    for name, by in (("one", "ada"), ("two", "ben"), ("three", "ada"), ("four", "ada")):
+        RunStore(folder).create(preset("quick"), name, by=f"{by}@lab.test")
+    store.look_again()
+    for person, before in (("ada@lab.test", 4), ("ben@lab.test", 3), ("guest@anywhere.test", 2)):
+        assert f"4 jobs wait; {before} before a new run" in words(show("pages/train.py", signed(person)))
 
 
 def test_a_model_bears_the_name_of_who_added_it_and_screens_say_it(folder, secrets, monkeypatch):

@@ -113,6 +113,42 @@ def test_what_cannot_be_written_is_one_sentence_and_changes_nothing(store, chang
 
 
 @pytest.mark.parametrize(
+    "refused, sentence",
+    [
+        ({"title": "x" * 121}, "A title may have at most 120"),
+        ({"add": ["fine", "x" * 41]}, "A tag may have at most 40"),
+        ({"note": "x" * 4001}, "A note may have at most 4,000"),
+    ],
+)
+def test_title_tags_and_note_are_written_together_or_not_at_all(store, refused, sentence):
+    run = store.create(tiny())
+    bookkeeping.tag(run, ["kept"])
+    with pytest.raises(ConfigError, match=sentence):
+        bookkeeping.edit(run, **{"title": "New", "add": ["new"], "note": "n"} | refused)
+    assert run.label() == {"tags": ["kept"]}
+    bookkeeping.edit(run, title="New", add=["new"], remove=["kept"])
+    assert bookkeeping.label(run) == bookkeeping.Label("New", ("new",))
+
+
+def test_a_change_is_taken_back_and_what_somebody_else_wrote_stays(store):
+    run = store.create(tiny())
+    bookkeeping.edit(run, title="Old", add=["a", "b", "c"], note="old")
+    mine = bookkeeping.edit(run, title="Mine", add=["d"], remove=["a"], note="mine")
+    bookkeeping.edit(run, add=["theirs"], remove=["b"], note="theirs")
+    bookkeeping.take_back(run, *mine)
+    assert bookkeeping.label(run) == bookkeeping.Label("Old", ("a", "c", "theirs"), "theirs")
+
+
+def test_a_change_that_nobody_touched_is_taken_back_to_what_was_there(store):
+    run = store.create(tiny())
+    for old in ({}, {"title": "Old", "add": ["a", "b"], "note": "old"}):
+        before = bookkeeping.edit(run, **old)[1]
+        mine = bookkeeping.edit(run, title="Mine", add=["c"], remove=["a"], note="")
+        bookkeeping.take_back(run, *mine)
+        assert bookkeeping.label(run) == before
+
+
+@pytest.mark.parametrize(
     "written",
     [
         "[]",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from dynat_core.store import queue
 from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment, ensure_worker, stop_workers, worker_alive, worker_states
+from dynat_core.work.analyst import Analyst
 from dynat_core.work.backlog import Backlog
 from dynat_core.work.supervisor import Supervisor, _shared_out
 
@@ -70,8 +72,8 @@ def test_a_sweep_of_a_hundred_runs_delays_somebody_elses_run_by_one_of_them(tmp_
     assert order(store)[:3] == ["sweep-00", "mine", "sweep-01"]
     with Job(store.folder / "sweep-00").claim():
         assert order(store)[:2] == ["mine", "sweep-01"], "what is worked on counts as the sweep's turn"
-        assert queue.position(store.open("mine")) == 1
-        assert queue.position(store.open("sweep-01")) == 2
+        found = queue.places(store.list())
+        assert (found["mine"], found["sweep-01"], len(found)) == (1, 2, 100)
 
 
 def test_three_launchers_go_round(tmp_path):
@@ -103,6 +105,18 @@ def test_the_backlog_takes_turns_and_measurements_first(tmp_path):
     assert found == [asked.id, "sweep-0", "mine", "sweep-1"]
 
 
+def test_a_run_that_was_deleted_and_made_again_under_its_name_is_taken(tmp_path):
+    store = RunStore(tmp_path)
+    backlog = Backlog(store)
+    for again in range(2):
+        waiting(store, "mine", 1)
+        assert [task.id for task in backlog.waiting()] == ["mine"], again
+        (store.folder / "mine" / "result.json").write_text("{}")
+        assert backlog.waiting() == []
+        shutil.rmtree(store.folder / "mine")
+    assert backlog.waiting() == []
+
+
 def test_a_new_run_is_told_how_many_come_before_it_and_how_long_they_take(tmp_path):
     store = RunStore(tmp_path)
     for number in range(3):
@@ -122,6 +136,13 @@ def test_a_new_run_is_told_how_many_come_before_it_and_how_long_they_take(tmp_pa
         Job(store.folder / "sweep-0").write_status({"eta_s": 5.0})
         assert queue.wait_for_new(runs, "sweep", devices=1) == pytest.approx(45)
         assert queue.wait_for_new(runs, "me", devices=2) == 0
+
+
+def test_where_no_device_is_known_no_time_is_made_up(tmp_path):
+    store = RunStore(tmp_path)
+    assert queue.wait_for_new([], "me", devices=0) is None
+    waiting(store, "first", 10, "a")
+    assert queue.wait_for_new(store.list(), "me", devices=0) is None
 
 
 def test_how_long_a_network_takes_that_never_ran_is_not_made_up(tmp_path):
@@ -335,6 +356,22 @@ def test_screens_know_the_devices_from_their_workers_and_leave_an_idle_cpu_out(t
     os.close(supervisor._presence)
     monkeypatch.setenv("DYNAT_WORKERS", "elsewhere")
     assert devices.devices() == [] and "no worker" in devices.menu_html()
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_train_says_that_no_worker_is_there_where_others_see_to_them(tmp_path, monkeypatch, jobs):
+    from tests.test_screens import errors, said, show
+    from ui import store as kept
+
+    monkeypatch.setenv("DYNAT_STORE", str(tmp_path))
+    monkeypatch.setenv("DYNAT_WORKERS", "elsewhere")
+    monkeypatch.setattr(Analyst, "warm", lambda analyst, after=0.0: None)
+    for number in range(jobs):
+        waiting(RunStore(tmp_path), f"run-{number}", number)
+    kept.look_again()
+    app = show("train")
+    assert errors(app) == []
+    assert f"{jobs or 'No'} job{'s' * (jobs != 1)} wait{'s' * jobs}; no worker is there to take a new run." in said(app)
 
 
 def test_the_train_screen_says_what_waits_and_when_a_new_run_would_start(tmp_path, two_gpus, monkeypatch):

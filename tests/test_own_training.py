@@ -56,6 +56,9 @@ def test_a_program_that_ends_early_leaves_an_interrupted_run_that_only_it_goes_o
     assert Backlog(RunStore(tmp_path)).waiting() == []
     with pytest.raises(RunError, match="program of one's own"):
         found.resume()
+    with pytest.raises(RunError, match="recorded by a program of one's own; end that program"):
+        found.request_stop()
+    assert not (found.folder / "stop").exists()
     (tmp_path / "mine" / "epochs.jsonl").open("ab").write(b'{"epoch":2,"torn')
     with dc.log_run(tmp_path / "mine", eps=0.1, steps=2) as run:
         run.epoch(2, net, x, y)

@@ -229,9 +229,9 @@ def test_five_hundred_runs_are_listed_newest_first(store):
 def test_the_queue_is_served_oldest_first(store):
     for number in range(3):
         write_run(store.folder / f"run-{number}", created=f"2026-01-0{number + 1}T00:00:00Z")
-    assert [queue.position(store.open(f"run-{n}")) for n in range(3)] == [0, 1, 2]
+    assert queue.places(store.list()) == {"run-0": 0, "run-1": 1, "run-2": 2}
     store.open("run-0").request_stop()
-    assert [queue.position(store.open(f"run-{n}")) for n in range(3)] == [None, 0, 1]
+    assert queue.places(store.list()) == {"run-1": 0, "run-2": 1}
 
 
 # ----------------------------------------------------------------------------------------- stopping, labels, changes

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from dynat_core.config import Custom, Elsewhere, Imported, Linf, OwnData, Record
 from dynat_core.presets import preset
 from dynat_core.recorded.histograms import count
 from dynat_core.recorded.trajectories import Trajectories
-from dynat_core.store import bookkeeping
+from dynat_core.store import bookkeeping, queue
 from dynat_core.store.jobs import Job
 from dynat_core.store.run import Run
 from dynat_core.store.run_writer import RunWriter
@@ -29,6 +30,7 @@ from tests.test_screens import errors, said, scene, show
 from ui import store as ui_store
 from ui.run_list import Wish, asked, rows, table
 from ui.stills import fitted
+from ui.words import recorded as recorded_words
 
 ROOT = Path(__file__).resolve().parent.parent
 N = 60
@@ -173,6 +175,106 @@ def test_undo_takes_back_what_was_done_last_and_once(many):
     assert taken == ["the second"] and "Taken back." in said(app)
 
 
+@pytest.fixture
+def tick(monkeypatch):
+    """tick(app, *places): tick these rows of the table that is shown now, as a person would; a new table has none."""
+    import streamlit
+
+    ticks: dict[str, list[int]] = {}
+    shown: list[str] = []
+
+    def dataframe(rows: pd.DataFrame, *, key: str, **how: object) -> None:
+        shown.append(key)
+        streamlit.session_state[key] = {"selection": {"rows": ticks.get(key, [])}}
+
+    def ticked(app: Any, *places: int) -> None:
+        ticks[shown[-1]] = list(places)
+        app.run()
+
+    monkeypatch.setattr(streamlit, "dataframe", dataframe)
+    return ticked
+
+
+def write(app: Any, label: str, text: str) -> None:
+    next(f for f in (*app.text_input, *app.text_area) if f.label == label).set_value(text)
+
+
+def press(app: Any, label: str) -> None:
+    next(b for b in app.button if b.label == label).click().run()
+    assert not app.exception
+
+
+@pytest.mark.parametrize("new_run", [False, True])
+def test_what_was_typed_about_a_run_is_saved_though_the_list_has_changed_meanwhile(many, tick, new_run):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0)
+    write(app, "Title", "Mine")
+    write(app, "Tags", "paper, fresh")
+    write(app, "Note", "by hand")
+    if new_run:
+        many.create(tiny(seed=9), "run-e")
+        ui_store.look_again()
+    press(app, "Save")
+    assert "run-a is saved." in said(app)
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label("Mine", ("paper", "fresh"), "by hand")
+    press(app, "Undo")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper",))
+
+
+@pytest.mark.parametrize("new_run", [False, True])
+def test_tags_are_given_though_the_list_has_changed_meanwhile(many, tick, new_run):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0, 2)
+    write(app, "Add tags", "fresh")
+    if new_run:
+        many.create(tiny(seed=9), "run-e")
+        ui_store.look_again()
+    press(app, "Add tags")
+    assert "2 runs tagged fresh." in said(app)
+    found = {run.id: bookkeeping.label(run).tags for run in many.list() if run.id.startswith("run-")}
+    assert found["run-a"] == ("paper", "fresh") and found["run-c"] == ("fresh",) and "fresh" not in found["run-b"]
+
+
+def test_what_is_refused_changes_nothing_and_stays_typed(many, tick):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0)
+    write(app, "Title", "Mine")
+    write(app, "Tags", "x" * 41)
+    write(app, "Note", "a long thought")
+    press(app, "Save")
+    assert "A tag may have at most 40 characters" in said(app) and "is saved" not in said(app)
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper",))
+    assert [f.value for f in app.text_area] == ["a long thought"]
+    write(app, "Tags", "x" * 40)
+    press(app, "Save")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label("Mine", ("x" * 40,), "a long thought")
+    assert not app.text_area, "it is done"
+
+
+def test_two_who_edit_a_run_at_once_keep_both_their_changes(many, tick):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0)
+    bookkeeping.edit(many.open("run-a"), add=["theirs"], note="theirs")
+    app.run()  # whatever for: what the form opened with still counts
+    write(app, "Title", "Mine")
+    press(app, "Save")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label("Mine", ("paper", "theirs"), "theirs")
+    bookkeeping.edit(many.open("run-a"), note="theirs again")
+    press(app, "Undo")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper", "theirs"), "theirs again")
+
+
+def test_undoing_tags_takes_those_back_alone(many, tick):
+    app = show_runs(find="run-", by="oldest")
+    tick(app, 0, 1)
+    write(app, "Add tags", "x, fresh")
+    press(app, "Add tags")
+    bookkeeping.edit(many.open("run-b"), note="theirs")
+    press(app, "Undo")
+    assert bookkeeping.label(many.open("run-a")) == bookkeeping.Label(None, ("paper",))
+    assert bookkeeping.label(many.open("run-b")) == bookkeeping.Label(None, ("paper", "x"), "theirs")
+
+
 def test_what_was_deleted_is_listed_and_restored(many):
     bookkeeping.delete(many.open("run-a"))
     ui_store.look_again()
@@ -212,6 +314,59 @@ def test_archived_runs_are_off_the_overview(store):
     bookkeeping.archive(run)
     ui_store.look_again()
     assert "Digits at eps .3, Standard" not in said(show("overview"))
+
+
+def test_the_place_in_the_queue_is_looked_up_once_for_all_lines(store, monkeypatch):
+    """Each line that looked for itself would read the whole store again, every second, in every tab."""
+    for number in range(4):
+        store.create(tiny(seed=number), f"run-{number}")
+        time.sleep(0.002)
+    found, looks, turns = store.list(), Mock(), Mock(wraps=queue._turns)
+    monkeypatch.setattr("ui.live.worker_alive", lambda store: True)
+    monkeypatch.setattr(ui_store, "_runs", Mock(return_value=(-1, found)))  # what the screens have looked at already
+    monkeypatch.setattr(RunStore, "list", looks)
+    monkeypatch.setattr(queue, "_turns", turns)
+    for number, screen in enumerate(("overview", "epochs")):
+        words = said(show(screen, run="run-0,run-1,run-2,run-3") if number else show(screen))
+        assert "next in the queue" in words and all(f"{place} before you" in words for place in (1, 2, 3))
+        assert not looks.called
+    assert turns.call_count == 3  # the overview was drawn twice, for every screen comes after it
+
+
+def test_archived_runs_need_no_hand_and_all_runs_has_those_that_have_no_card(store):
+    for number in range(7):
+        (store.create(tiny(seed=number), f"run-{number}").folder / "stop").touch()
+    bookkeeping.archive(store.open("run-6"))
+    ui_store.look_again()
+    for screen in ("overview", "train"):
+        app = show(screen)
+        cards = {button.key for button in app.button if "-resume-" in str(button.key)}
+        assert len(cards) == 4 and not [key for key in cards if "run-6" in key]
+        (more,) = [link.proto for link in app.get("page_link") if "more like these" in link.proto.label]
+        assert more.label == "All runs: 2 more like these" and more.page == "runs"
+
+
+def test_epochs_leaves_a_waiting_run_that_somebody_deleted(store):
+    demo(store)
+    store.create(tiny(), "mine")
+    ui_store.look_again()
+    app = show("epochs", run="mine")
+    ui_store.runs()  # anew, so that the list of before is believed for two seconds more
+    shutil.rmtree(store.folder / "mine")
+    app.run()
+    assert errors(app) == [] and not [button for button in app.button if "mine" in str(button.key)]
+    assert any("Choose a run above" in box.value for box in app.info)
+
+
+@pytest.mark.parametrize("screen", ["epochs", "trajectory"])
+def test_where_every_run_is_broken_none_is_said_to_be_missing(store, screen):
+    (store.folder / "broken").mkdir()
+    ui_store.look_again()
+    app = show(screen)
+    assert errors(app) == [] and not any("There are no runs" in box.value for box in app.info)
+    if screen == "epochs":
+        (box,) = app.info
+        assert "can be opened" in box.value and "All runs" in box.value and not app.code
 
 
 def show_runs(**query: str) -> Any:
@@ -325,6 +480,68 @@ def test_trajectory_says_in_one_sentence_that_an_external_run_keeps_nothing_to_a
     (sentence,) = errors(app)
     assert "has no checkpoint or recorded path" in sentence.replace("\\", "")
     assert scene(app)["n"] == 11  # the demo is shown instead
+
+
+@pytest.mark.parametrize("kind", ["external", "imported"])
+def test_a_network_from_elsewhere_is_not_cloned_and_train_stands(store, kind):
+    run = external(store, kind)
+    app = show("train", clone=run.id)
+    (sentence,) = errors(app)
+    assert "was not trained here" in sentence
+    for query in ({"preset": "quick"}, {}):
+        app.query_params.clear()
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception and errors(app) == []
+    assert app.session_state["train.draft"]["strategy.name"] == preset("quick").strategy.name
+
+
+@pytest.mark.parametrize("kind", ["external", "imported"])
+def test_no_screen_offers_to_clone_a_network_from_elsewhere(store, kind):
+    run, other = external(store, kind), demo(store)
+    assert f"clone-{run.id}" not in [button.key for button in show("overview").button]
+    app = show("epochs", run=f"{run.id},{other.id}")
+    for id in (run.id, other.id):
+        app.session_state[f"about-{id}"] = True
+    app.run()
+    keys = [button.key for button in app.button]
+    assert f"clone-{other.id}" in keys and f"clone-{run.id}" not in keys
+
+
+@pytest.mark.parametrize("alive", [False, True])
+@pytest.mark.parametrize("epochs", [0, 5])
+def test_a_run_that_its_own_program_records_is_shown_as_that(store, monkeypatch, alive, epochs):
+    """No worker takes it, nobody can stop or resume it from here, and how far it is stands in its records."""
+    monkeypatch.setattr(ui_store, "worker_alive", lambda store: alive)
+    monkeypatch.setattr("ui.live.worker_alive", lambda store: alive)
+    run = external(store, "external", finished=False)
+    asked = json.loads((run.folder / "run.json").read_text())
+    asked["config"]["epochs"] = epochs
+    (run.folder / "run.json").write_text(json.dumps(asked))
+    ui_store.look_again()
+    for screen in ("overview", "train", "epochs"):
+        app = show(screen, **({"run": run.id} if screen == "epochs" else {}))
+        assert "The program that records it ended after epoch 0; log_run on the same folder goes on." in said(app)
+        assert "queue" not in said(app).partition("Under way")[2]
+        assert not {"Resume", "Stop", "Start now"} & {button.label for button in app.button}
+    with Job(run.folder).claim():
+        ui_store.look_again()
+        for screen in ("overview", "train", "epochs"):
+            app = show(screen, **({"run": run.id} if screen == "epochs" else {}))
+            (bar,) = app.get("progress")
+            assert bar.proto.text == f"epoch 0{' of 5' if epochs else ''} is recorded"
+            assert "Stop" not in {button.label for button in app.button}
+    (run.folder / "epochs.jsonl").unlink()
+    with Job(run.folder).claim():
+        assert recorded_words(run) == (0.0, "nothing is recorded yet")
+
+
+def test_a_stop_of_before_is_no_reason_to_offer_to_resume_an_external_run(store):
+    run = external(store, "external", finished=False)
+    (run.folder / "stop").touch()
+    app = show("overview")
+    assert "log_run on the same folder goes on" in said(app) and "kept its checkpoint" not in said(app)
 
 
 @pytest.mark.parametrize("state", ["queued", "interrupted"])

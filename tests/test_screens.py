@@ -280,6 +280,62 @@ def test_a_preset_in_the_query_string_fills_the_form(folder):
     assert app.session_state["train.draft"]["data.name"] == "mnist"
 
 
+def field(app: AppTest, name: str):
+    """A field of the form on Train."""
+    key = f"train.{app.session_state['train.round']}.{name}"
+    return next(found for found in app.text_input if found.key == key)
+
+
+def away_and_back(app: AppTest) -> None:
+    """To another screen, and by the menu to Train again."""
+    app.query_params.clear()
+    app.switch_page("app.py").run()
+    (entry,) = [link.proto for link in app.get("page_link") if link.proto.label == "Train"]
+    for name, value in parse_qsl(entry.query_string):
+        app.query_params[name] = value
+    app.switch_page("pages/train.py").run()
+    assert not app.exception
+
+
+@pytest.mark.parametrize("query", [{"clone": "demo-digits-standard"}, {"preset": "digits-trades"}, {}])
+def test_what_was_typed_on_train_outlives_a_visit_to_another_screen(folder, query):
+    app = show("train", **query)
+    field(app, "epochs").set_value("77").run()
+    chosen = widget(app, "train.preset").value
+    away_and_back(app)
+    assert field(app, "epochs").value == "77" and widget(app, "train.preset").value == chosen
+    assert ("These are the settings of Digits, Standard" in said(app)) == ("clone" in query)
+    app.query_params.clear()
+    app.query_params["preset"] = "mnist-dynamic"  # another one is another wish
+    app.run()
+    assert field(app, "epochs").value != "77" and widget(app, "train.preset").value == "mnist-dynamic"
+
+
+def test_the_preset_chosen_last_is_in_the_link_and_stays(folder):
+    app = show("train", preset="digits-trades")
+    widget(app, "train.preset").set_value("digits-l2l").run()
+    assert dict(app.query_params) == {"preset": "digits-l2l"}
+    field(app, "epochs").set_value("77").run()
+    away_and_back(app)
+    assert widget(app, "train.preset").value == "digits-l2l" and field(app, "epochs").value == "77"
+    widget(app, "train.preset").set_value(None).run()
+    assert dict(app.query_params) == {} and field(app, "epochs").value == "77"
+    away_and_back(app)
+    assert widget(app, "train.preset").value is None and field(app, "epochs").value == "77"
+
+
+def test_to_clone_a_run_again_begins_with_its_settings_again(folder):
+    app = show("train", clone="demo-digits-standard")
+    field(app, "epochs").set_value("77").run()
+    app.query_params.clear()
+    app.query_params["run"] = "demo-digits-standard"
+    app.switch_page("pages/epochs.py").run()
+    app.session_state["about-demo-digits-standard"] = True
+    app.run()
+    next(button for button in app.button if button.key == "clone-demo-digits-standard").click().run()
+    assert field(app, "epochs").value == "6"
+
+
 # ---------------------------------------------------------------------------------------------- the browser's report
 
 

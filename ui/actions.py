@@ -18,7 +18,6 @@ from typing import ParamSpec, TypeVar
 from dynat_core.config import RunConfig
 from dynat_core.errors import AccessError, ConfigError, DynatError, ModelFileError
 from dynat_core.store import bookkeeping, disk, evaluations
-from dynat_core.store.bookkeeping import Label
 from dynat_core.store.evaluation_settings import Measured
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.queue import waiting_for
@@ -136,9 +135,8 @@ def go_on(evaluation: Evaluation, here: bool) -> None:
 
 # ------------------------------------------------------------------------------------------------------ book-keeping
 
-rename = editors_only(bookkeeping.rename)
-tag = editors_only(bookkeeping.tag)
-note = editors_only(bookkeeping.note)
+edit = editors_only(bookkeeping.edit)
+take_back = editors_only(bookkeeping.take_back)
 archive = editors_only(bookkeeping.archive)
 delete = editors_only(bookkeeping.delete)
 
@@ -159,12 +157,6 @@ def restore(name: str) -> Run:
 def empty_trash() -> list[str]:
     """Remove for good what is old; returns the names. Raises AccessError, JobError."""
     return bookkeeping.empty(store())
-
-
-@editors_only
-def relabel(run: Run, old: Label) -> None:
-    """Write a label as it was. Raises AccessError, JobError."""
-    run.set_label(title=old.title, tags=list(old.tags), note=old.note, archived=old.archived)
 
 
 # ------------------------------------------------------------------------------------------------------------ models

@@ -20,7 +20,7 @@ def choose_runs(screen: str, most: int = 4) -> list[Run]:
     """Draw the choice and return the chosen runs, at least one; with an empty store the page ends with a way out."""
     known = {run.id: run for run in runs() if run.state != "broken"}
     if not known:
-        empty_store()
+        none_opens() if runs() else empty_store()
     link, key = Link(screen, "run"), f"{screen}.run"
     if link.arrived() or key not in st.session_state:
         st.session_state[key] = _asked(link.value, known, most)
@@ -69,6 +69,12 @@ def titles(found: list[Run]) -> dict[str, str]:
     names = {run.id: run.title for run in found}
     often = Counter(names.values())
     return {id: name if often[name] == 1 else f"{name} ({id})" for id, name in names.items()}
+
+
+def none_opens() -> None:
+    """Say that every run here is broken and where it says why; the page ends here."""
+    st.info(f"No run in {store().folder} can be opened; the screen All runs says of each what is wrong.")
+    st.stop()
 
 
 def empty_store() -> None:

@@ -13,7 +13,7 @@ from dynat_core.store.runs import Run
 from dynat_core.views.facts import share
 from ui.cards import swatches
 from ui.exports import take_away_run
-from ui.link import carry
+from ui.link import train_with
 from ui.words import gradients_per_image, outcome, plain
 
 
@@ -60,14 +60,14 @@ def about_run(run: Run) -> None:
 def _about(run: Run) -> None:
     left, right = st.columns([3, 2])
     with left:
-        st.caption("This command line trains the same again:")
-        st.code(run.rerun_command(), language="bash", wrap_lines=True)
+        if run.config.trains_here:
+            st.caption("This command line trains the same again:")
+            st.code(run.rerun_command(), language="bash", wrap_lines=True)
         st.html(_facts(run))
     with right:
         st.json(json.loads(run.config.to_json()), expanded=1)
-    with st.container(horizontal=True, gap="small"):
-        if st.button("Clone and edit", key=f"clone-{run.id}"):
-            st.switch_page("pages/train.py", query_params=carry(clone=run.id))
+    if run.config.trains_here and st.button("Clone and edit", key=f"clone-{run.id}"):
+        train_with(clone=run.id)
     if run.last_record():
         take_away_run(run)
 

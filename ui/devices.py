@@ -97,11 +97,13 @@ def lines(found: list[Device]) -> list[str]:
 
 
 def queue_words(found: list[Device], launcher: str) -> str:
-    """`4 jobs wait; 3 before a new run, which would start in about 12:30`."""
+    """`4 jobs wait; 3 before a new run, which would start in about 12:30`. launcher: whose turn the run would take."""
     known = runs()
     waiting = sum(run.state in UNFINISHED and run.kind != "external" for run in known)
     ahead = queue.before_new(known, launcher)
     words = f"{waiting or 'No'} job{'s' * (waiting != 1)} wait{'s' * (waiting == 1)}"
+    if not found:
+        return f"{words}; no worker is there to take a new run"
     if ahead < len(found) and not waiting:
         return f"{words}; a new run would start at once"
     seconds = queue.wait_for_new(known, launcher, len(found))

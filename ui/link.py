@@ -19,6 +19,7 @@ from ui.scrubber import Report, read_report
 from ui.words import plain
 
 SETTLING = 1.0  # seconds after a write in which a slow browser may still send the query string of before
+BEGUN_WITH = "train.begun-with"  # in the session: the (clone, preset) that the form of Train was filled from
 _UNREAD = object()
 _FIRST = ("run", "epoch", "image", "step")
 
@@ -227,6 +228,12 @@ class Cursor:
         self._place.goto = None if report.follow else report.i
         if not first:
             self._link.write(None if report.follow else str(report.i))
+
+
+def train_with(**start: str) -> None:
+    """Open Train with the settings that `clone` or `preset` names: as they are, whatever was made of them before."""
+    st.session_state.pop(BEGUN_WITH, None)
+    st.switch_page("pages/train.py", query_params=carry(**start))
 
 
 def carry(**values: str | int | Sequence[str] | None) -> dict[str, str]:

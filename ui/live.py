@@ -6,6 +6,7 @@ from html import escape
 
 import streamlit as st
 
+from dynat_core.store.bookkeeping import label
 from dynat_core.store.runs import Run
 from dynat_core.store.workers import worker_alive
 from ui import actions
@@ -13,11 +14,12 @@ from ui.access import may_edit, why_not
 from ui.cards import state_badge, swatch
 from ui.frame import guarded, live, view_only
 from ui.link import carry
-from ui.store import look_again, runs, state_of, store
-from ui.words import plain, progress, waiting
+from ui.store import look_again, places, runs, state_of, store
+from ui.words import plain, progress, recorded, waiting
 
 MOVING = ("running", "queued")
 STUCK = ("interrupted", "stopped", "failed")
+STOPPED = "It was stopped and kept its checkpoint; resume to go on from there."
 EVERY = 1.0  # seconds between looks while something moves
 
 
@@ -34,9 +36,10 @@ def live_strip(screen: str) -> None:
             st.rerun()  # the whole page: cards and buttons depend on it, and polling ends with the last run
         if not now:
             st.html('<p class="dynat-quiet">No run is under way.</p>')
-        running = next((run for run in now if run.running), None)
+        running = next((run for run in now if run.running and run.kind != "external"), None)
+        place = places()
         for run in now:
-            moving_line(screen, run, running)
+            moving_line(screen, run, place.get(run.id), running)
 
     strip()
 
@@ -46,19 +49,23 @@ def _moving() -> list[Run]:
     return sorted(found, key=lambda run: (not run.running, run.created))
 
 
-def moving_line(screen: str, run: Run, running: Run | None = None) -> None:
-    """How far a run is or what it waits for, with [Stop]; `running` is the run that works meanwhile."""
+def moving_line(screen: str, run: Run, place: int | None, running: Run | None = None) -> None:
+    """How far a run is or what it waits for, with [Stop].
+
+    place: in the queue, None if it does not wait. running: the run that works meanwhile.
+    """
     with st.container(key=f"{screen}-moving-{run.id}", horizontal=True, vertical_alignment="center", gap="small"):
         name = f"{swatch(run.config.strategy.name)}<b>{escape(run.title)}</b>"
         st.html(f'<span class="dynat-line">{state_badge(run)} {name}</span>', width="content")
-        if run.running:
-            done, words = progress(run.status(), run.config.epochs)
-            if run.stopping:
+        external = run.kind == "external"
+        if run.running or external:
+            done, words = recorded(run) if external else progress(run.status(), run.config.epochs)
+            if run.stopping and not external:
                 words = "stopping at the next batch, with a checkpoint"
             st.progress(done, text=plain(words))
         else:
             nobody = not worker_alive(store().folder)
-            words = "no worker is there to take it" if nobody else waiting(run, running)
+            words = "no worker is there to take it" if nobody else waiting(place, running)
             st.html(f'<span class="dynat-facts">{escape(words)}</span>', width="stretch")
             if nobody:
                 st.button(
@@ -67,27 +74,28 @@ def moving_line(screen: str, run: Run, running: Run | None = None) -> None:
                 )  # fmt: skip
         if run.running and screen != "epochs" and st.button("Watch", key=f"{screen}-watch-{run.id}"):
             st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
-        dead = not may_edit()
-        st.button("Stop", key=f"{screen}-stop-{run.id}", on_click=_stop, args=(run,), disabled=dead, help=why_not())
+        if not external:  # its program reads no wish of ours
+            st.button(
+                "Stop", key=f"{screen}-stop-{run.id}", on_click=_stop, args=(run,),
+                disabled=not may_edit(), help=why_not(),
+            )  # fmt: skip
 
 
 def stuck_cards(screen: str, most: int = 4) -> None:
-    """Failed, interrupted, stopped and broken runs, newest first, each with its sentence, [Resume] and [Log]."""
-    found = [run for run in runs() if state_of(run) in (*STUCK, "broken")]
+    """Failed, interrupted, stopped and broken runs, newest first, each with its sentence, [Resume] and [Log]. What was
+    archived needs nobody any more."""
+    found = [run for run in runs() if state_of(run) in (*STUCK, "broken") and not label(run).archived]
     for run in found[:most]:
         stuck_card(screen, run)
     if len(found) > most:
-        st.caption(f"{len(found) - most} more are in the list below.")
+        more = f"All runs: {len(found) - most} more like these"
+        st.page_link("pages/runs.py", label=more, query_params=carry() or None)
 
 
 def stuck_card(screen: str, run: Run) -> None:
     """One outlined card: what happened, and what can be done about it."""
     state = state_of(run)
-    words = (
-        {"stopped": "It was stopped and kept its checkpoint; resume to go on from there."}.get(state)
-        or run.problem
-        or ""
-    )
+    words = run.problem or (STOPPED if state == "stopped" else "")
     with st.container(
         key=f"{screen}-stuck-{run.id}", horizontal=True, vertical_alignment="center", gap="small", border=True
     ):
@@ -99,7 +107,8 @@ def stuck_card(screen: str, run: Run) -> None:
         if state != "broken":
             if screen != "epochs" and run.last_record() and st.button("Open", key=f"{screen}-open-{run.id}"):
                 st.switch_page("pages/epochs.py", query_params=carry(run=run.id))
-            resume_button(screen, run)
+            if run.kind != "external":
+                resume_button(screen, run)
             log_button(run)
 
 

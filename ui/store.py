@@ -17,7 +17,7 @@ import streamlit as st
 from dynat_core.errors import RunError
 from dynat_core.recorded.trajectories import Trajectory
 from dynat_core.reports.health import HealthNote, notes
-from dynat_core.store import disk
+from dynat_core.store import disk, queue
 from dynat_core.store.history import History
 from dynat_core.store.runs import Run, RunStore
 from dynat_core.store.workers import worker_alive
@@ -48,9 +48,16 @@ def numbered_runs() -> tuple[int, list[Run]]:
 
 
 def state_of(run: Run) -> str:
-    """A run's state as screens show it: what a living worker is about to take up again is queued."""
+    """A run's state as screens show it: what a living worker is about to take up again is queued. None takes up what a
+    program of one's own records."""
     state = run.state
-    return "queued" if state == "interrupted" and worker_alive(store().folder) else state
+    taken = state == "interrupted" and run.kind != "external" and worker_alive(store().folder)
+    return "queued" if taken else state
+
+
+def places() -> dict[str, int]:
+    """How many runs come before each that waits, by id; once for all lines of a screen, for it looks at every run."""
+    return queue.places(runs())
 
 
 def look_again() -> None:

@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from ui.choose import DEMO_TRIO
-from ui.link import Link, carry
+from ui.link import Link, train_with
 from ui.store import runs
 from ui.words import plain
 
@@ -56,6 +56,6 @@ def use_in_a_run(what: str, preset: str, said: str = "") -> None:
     """A button that leads to Train with a preset loaded. said: beside it."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         if st.button(f"Use {what} in a run", key=f"use-{preset}"):
-            st.switch_page("pages/train.py", query_params=carry(preset=preset))
+            train_with(preset=preset)
         if said:
             st.caption(said)

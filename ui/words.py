@@ -9,7 +9,6 @@ from typing import Any
 from dynat_core.config import STRATEGY_WORDS, RunConfig
 from dynat_core.durations import duration
 from dynat_core.reports.compared import training_gradients
-from dynat_core.store import queue
 from dynat_core.store.runs import Run
 from dynat_core.views.facts import cost_words
 
@@ -78,9 +77,18 @@ def progress(status: dict[str, Any] | None, epochs: int) -> tuple[float, str]:
     return min(done, 1.0), words + (f", ETA {duration(eta)}" if eta is not None else "")
 
 
-def waiting(run: Run, running: Run | None) -> str:
-    """What a queued run waits for: `2 before you, about 3:10 for the one that runs`."""
-    before = queue.position(run)
+def recorded(run: Run) -> tuple[float, str]:
+    """(share done, words) of a run that a program of one's own records: `epoch 7 of 30 is recorded`."""
+    last, epochs = run.last_record(), run.config.epochs
+    if last is None:
+        return 0.0, "nothing is recorded yet"
+    share = min(last["epoch"] / epochs, 1.0) if epochs else 0.0
+    return share, f"epoch {last['epoch']}{f' of {epochs}' if epochs else ''} is recorded"
+
+
+def waiting(before: int | None, running: Run | None) -> str:
+    """What a queued run waits for: `2 before you, the one that runs needs about 3:10`. before: its place in the queue,
+    None where it has just been taken."""
     if not before:
         return "next in the queue"
     eta = (running.status() or {}).get("eta_s") if running is not None else None

@@ -61,12 +61,7 @@ def label(arguments: argparse.Namespace) -> int:
     from dynat_core.store import bookkeeping
 
     run = find(arguments.run)
-    if arguments.title is not None:
-        bookkeeping.rename(run, arguments.title)
-    if arguments.tag or arguments.untag:
-        bookkeeping.tag(run, arguments.tag, arguments.untag)
-    if arguments.note is not None:
-        bookkeeping.note(run, arguments.note)
+    bookkeeping.edit(run, title=arguments.title, add=arguments.tag, remove=arguments.untag, note=arguments.note)
     if arguments.archive or arguments.unarchive:
         bookkeeping.archive(run, arguments.archive)
     found = bookkeeping.label(run)

@@ -11,9 +11,10 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dynat_core.errors import ConfigError, RunError, shown
 from dynat_core.files import writing
@@ -69,24 +70,60 @@ def label(run: Run) -> Label:
 def rename(run: Run, title: str) -> None:
     """Give a run a title; an empty one brings the automatic title back. Raises ConfigError, or JobError where the store
     cannot be written."""
-    run.set_label(title=_line(title, "A title", TITLE) or None)
+    edit(run, title=title)
 
 
 def tag(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
     """Add tags to a run and take others away; a tag it has already stays where it is. Raises as `rename` does."""
-    gone = {one.strip() for one in remove}
-    wanted = [one for one in (_tag(text) for text in add) if one]
-    tags = [one for one in dict.fromkeys((*label(run).tags, *wanted)) if one not in gone]
-    if len(tags) > TAGS:
-        raise ConfigError(f"A run may have at most {TAGS} tags (got {len(tags)}); take some away first.")
-    run.set_label(tags=tags)
+    edit(run, add=add, remove=remove)
 
 
 def note(run: Run, text: str) -> None:
     """Keep a note with a run, of several lines if need be; an empty one takes it away. Raises as `rename` does."""
-    if len(text) > NOTE:
-        raise ConfigError(f"A note may have at most {NOTE:,} characters (got {len(text):,}); shorten it.")
-    run.set_label(note="".join(c for c in text if c.isprintable() or c in "\n\t").strip())
+    edit(run, note=text)
+
+
+def edit(
+    run: Run, *, title: str | None = None, add: Iterable[str] = (), remove: Iterable[str] = (), note: str | None = None
+) -> tuple[Label, Label]:
+    """Change title, tags and note at once: all of it, or nothing where one of them is refused.
+
+    title, note: None leaves it as it is. Returns the label before and after, which `take_back` takes. Raises as
+    `rename` does.
+    """
+    before = label(run)
+    changes: dict[str, Any] = {}
+    if title is not None:
+        changes["title"] = _line(title, "A title", TITLE) or None
+    gone, wanted = {one.strip() for one in remove}, [one for one in map(_tag, add) if one]
+    if gone or wanted:
+        changes["tags"] = tuple(one for one in dict.fromkeys((*before.tags, *wanted)) if one not in gone)
+        if len(changes["tags"]) > TAGS:
+            raise ConfigError(f"A run may have at most {TAGS} tags (got {len(changes['tags'])}); take some away first.")
+    if note is not None:
+        if len(note) > NOTE:
+            raise ConfigError(f"A note may have at most {NOTE:,} characters (got {len(note):,}); shorten it.")
+        changes["note"] = "".join(c for c in note if c.isprintable() or c in "\n\t").strip()
+    if changes:
+        run.set_label(**changes)
+    return before, replace(before, **changes)
+
+
+def take_back(run: Run, before: Label, after: Label) -> None:
+    """Undo the change from `before` to `after`; what somebody else has written since stays. Raises JobError."""
+    now = label(run)
+    changes: dict[str, Any] = {}
+    for name in ("title", "note"):
+        if getattr(before, name) != getattr(after, name) == getattr(now, name):
+            changes[name] = getattr(before, name)
+    if before.tags != after.tags:
+        given = set(after.tags) - set(before.tags)
+        stays = [one for one in now.tags if one not in given]
+        # Those that it had come first, in their old order, but for one that somebody else took away meanwhile.
+        had = [one for one in before.tags if one in stays or one not in after.tags]
+        changes["tags"] = list(dict.fromkeys((*had, *stays)))
+    if changes:
+        run.set_label(**changes)
 
 
 def archive(run: Run, archived: bool = True) -> None:

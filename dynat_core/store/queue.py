@@ -44,19 +44,11 @@ def in_turn(runs: Iterable[Run]) -> list[Run]:
     return _turns([(run, run.state) for run in runs if run.kind != "external"])
 
 
-def position(run: Run) -> int | None:
-    """How many runs of its store come before `run` (0: next); None if it does not wait."""
-    if run.state not in UNFINISHED or run.kind == "external":
-        return None
-    return before(run, RunStore(run.folder.parent).list())
-
-
-def before(run: Run, runs: Iterable[Run]) -> int:
-    """How many of `runs` come before `run`: those that run, and those whose turn is earlier."""
-    states = [(other, other.state) for other in runs if other.kind != "external"]
+def places(runs: Iterable[Run]) -> dict[str, int]:
+    """How many of `runs` come before each that waits, by id (0: next): those that run, and those in turn before it."""
+    states = [(run, run.state) for run in runs if run.kind != "external"]
     running = sum(state == "running" for _, state in states)
-    order = [other.id for other in _turns(states)]
-    return running + (order.index(run.id) if run.id in order else len(order))
+    return {run.id: place for place, run in enumerate(_turns(states), running)}
 
 
 def before_new(runs: Iterable[Run], launcher: str) -> int:
@@ -66,7 +58,8 @@ def before_new(runs: Iterable[Run], launcher: str) -> int:
 
 
 def wait_for_new(runs: Sequence[Run], launcher: str, devices: int) -> float | None:
-    """Seconds until one of `devices` would be free for a run launched now; None where too little is known.
+    """Seconds until one of `devices` would be free for a run launched now; None where too little is known, or nobody
+    works here.
 
     What runs says itself how long it takes; what waits takes as long as a recorded run of the same network took for a
     gradient, times its own.
@@ -80,6 +73,8 @@ def wait_for_new(runs: Sequence[Run], launcher: str, devices: int) -> float | No
                 return None
             busy.append(float(eta))
     free_at = [0.0] * max(devices - len(busy), 0) + busy
+    if not free_at:
+        return None
     heapq.heapify(free_at)
     paces: dict[str, float | None] = {}
     for run in _ahead_of_new(states, launcher):

@@ -92,16 +92,17 @@ class Run(Recordings):
 
     @property
     def problem(self) -> str | None:
-        """One sentence for a run that is broken, failed or interrupted; None for others."""
+        """One sentence for a run that is broken, failed or interrupted; None for others. A stop says nothing where no
+        worker listens, so a run that a program of one's own records counts as interrupted then."""
         state = self.state
         if state == "broken":
             return self._broken
         if state == "failed":
             return (self._job.error() or {}).get("error")
+        if self.kind == "external" and state in ("interrupted", "stopped"):
+            return self._broke_off()
         if state != "interrupted":
             return None
-        if self.kind == "external":
-            return self._broke_off()
         with suppress(OSError):  # the folder may just have been deleted
             if shutil.disk_usage(self.folder).free < _FULL_BELOW:
                 return f"The disk that holds {self.folder} is full: free some space and resume; no record is lost."
@@ -181,6 +182,8 @@ class Run(Recordings):
         state = self.state
         if state in ("finished", "failed", "broken"):
             raise RunError(f"{self.id} is {state}; there is nothing to stop.")
+        if self.kind == "external":
+            raise RunError(f"{self.id} is recorded by a program of one's own; end that program.")
         self._job.request_stop()
 
     def resume(self) -> None:

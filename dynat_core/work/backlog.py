@@ -5,6 +5,7 @@ Whoever hands out work, to this machine's devices or to a cluster, reads it from
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +42,8 @@ class Backlog:
 
     def waiting(self) -> list[Task]:
         """What is to be done: measurements first, which are short, oldest first; then runs, in their turns."""
+        # One that was deleted may be there again under its name, and waits.
+        self._finished = {id: run for id, run in self._finished.items() if os.path.exists(run.folder / "result.json")}
         tasks = [_evaluation_task(run, asked) for run in self._finished.values() for asked in waiting(run.folder)]
         runs = []
         for run in self.store.list(skip=self._finished):
