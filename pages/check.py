@@ -28,7 +28,7 @@ from ui.link import Link, carry, unknown
 from ui.live import MOVING, interrupted_banner, moving_line
 from ui.measured import measured_tabs
 from ui.stills import head, picture
-from ui.store import runs, state_of, store
+from ui.store import places, runs, state_of, store
 from ui.words import plain
 
 SCREEN = screen_of("Check a model")
@@ -187,7 +187,7 @@ def being_measured(run: Run) -> None:
             "it can be checked already.</p>"
         )
         if not run.running and not worker_alive(store().folder):
-            moving_line(SCREEN, run)
+            moving_line(SCREEN, run, places().get(run.id))
 
     state()
 
