@@ -249,15 +249,18 @@ def test_the_plateau_is_judged_on_the_last_factor_of_two(counts, words):
     assert sentence.startswith("From 100 to 200 steps accuracy") and words in sentence
 
 
-@pytest.mark.parametrize("counts, reaches, words", [
-    ([9, 7, 3, 0], True, ["reaches 0 of 10 images at eps 0.5, as it must"]),
-    ([9, 0, 0, 0], True, ["reaches 0 of 10 images at eps 0.1"]),
-    ([9, 7, 3, 3], False, ["3 of 10 images are still right at eps 0.5", "gradients are hidden"]),
-    ([9, 2, 6, 0], True, ["From eps 0.1 to 0.2 accuracy rises by 4 images"]),
+@pytest.mark.parametrize("counts, standing, reaches, words", [
+    ([9, 7, 3, 0], 0, True, ["reaches 0 of 10 images at eps 0.5, as it must"]),
+    ([9, 0, 0, 0], 0, True, ["reaches 0 of 10 images at eps 0.1"]),
+    ([9, 7, 3, 3], 2, False, ["3 of 10 images are still right at eps 0.5, 2 of them although", "gradients are hidden"]),
+    ([9, 7, 3, 3], 0, False, ["3 of 10 images are still right at eps 0.5; the 6 that this radius is sure to fool"]),
+    ([9, 2, 6, 0], 0, True, ["From eps 0.1 to 0.2 accuracy rises by 4 images"]),
 ])  # fmt: skip
-def test_the_largest_radius_must_leave_nothing_and_a_larger_one_no_more_than_a_smaller(counts, reaches, words):
+def test_the_largest_radius_fools_what_it_must_and_a_larger_one_leaves_no_more_than_a_smaller(
+    counts, standing, reaches, words
+):
     found = Findings(np.arange(10) < 9)
-    found.tell_radii([0.0, 0.1, 0.2, 0.5], counts)
+    found.tell_radii([0.0, 0.1, 0.2, 0.5], counts, 6, standing)
     told = found.known["radii"]
     assert told["reaches_zero"] is reaches and all(part in told["sentence"] for part in words)
     assert ("rises" in told["sentence"]) == (counts[2] > counts[1])

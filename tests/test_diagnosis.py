@@ -20,6 +20,7 @@ from dynat_core.attack.fosc import relative_fosc
 from dynat_core.attack.threat import Ball
 from dynat_core.check import siege
 from dynat_core.check.diagnosis import NotDiagnosable, Report, diagnosing
+from dynat_core.check.grey import sure_to_fall
 from dynat_core.check.next_action import again
 from dynat_core.check.preflight import preflight
 from dynat_core.check.verdict import masked, next_actions, optimised, restarts_agree, stall
@@ -206,15 +207,64 @@ def test_the_second_light_asks_what_the_last_restart_still_found():
     ({"blind": np.arange(100) < 9}, "breaks 9 images"),
     ({"scaled": {0.1: 0.5, 1.0: 0.7, 10.0: 0.7}}, "20 points more than the same attack with the logits times 0.1"),
     ({"margin_accuracy": 0.4}, "30 points more than the same attack on the margin loss"),
-    ({"large_eps_accuracy": 0.5}, "50 % accuracy is left"),
+    ({"margin_accuracy": 0.65}, None),  # as much as honest networks were published with
+    ({"large_eps_left": (45, 90)}, "at least 45 of 90 images stand at eps 0.5, which is sure to fool them"),
+    ({"large_eps_left": (0, 0)}, None),
     ({"deterministic": False}, "Two passes"),
 ])  # fmt: skip
 def test_the_third_light_names_each_sign_of_masking(changes, words):
     plain = {"correct": np.ones(100, bool), "no_gradient": np.zeros(100, bool), "blind": np.zeros(100, bool),
-             "scaled": {0.1: 0.8, 1.0: 0.7, 10.0: 0.9}, "margin_accuracy": 0.7, "large_eps_accuracy": 0.0,
+             "scaled": {0.1: 0.8, 1.0: 0.7, 10.0: 0.9}, "margin_accuracy": 0.7, "large_eps_left": (2, 90),
              "large_eps": 0.5, "deterministic": True}  # fmt: skip
     light = masked(**(plain | changes))
-    assert light.ok == (words is None) and (words is None or words in light.sentence)
+    assert light.ok == (words is None) and (words is None or words in light.sentence.replace("At", "at"))
+    if light.ok:  # what it says is what was measured, within the thresholds too
+        gap = max(0, round(100 * (0.7 - (plain | changes)["margin_accuracy"])))
+        left, sure = (plain | changes)["large_eps_left"]
+        assert f"leave {gap} points less" in light.sentence and f"of {sure} images that eps 0.5" in light.sentence
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_a_network_that_says_one_class_everywhere_hides_nothing(classes):
+    """Images of that class stand at any radius, and nobody is told that they should not."""
+
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((64,), 1e-3))
+
+        def forward(self, x):
+            away = (x.flatten(1) * self.weight).sum(1, keepdim=True)
+            return torch.cat([away, away.new_full((len(x), 1), 5.0), *[-away] * (classes - 2)], 1)
+
+    x, y = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(60) % classes
+    assert sure_to_fall(One(), x, y, 0.5, "linf").tolist() == (y != 1).tolist()
+    assert not sure_to_fall(One(), x, y, 0.3, "linf").any()
+    report = diagnose(One(), x, y, eps=0.1, steps=10, restarts=2, overridden=("better than chance",))
+    light = next(light for light in report.verdict.lights if light.name == "masked")
+    assert "stand at eps 0.5, which is sure" not in light.sentence
+
+
+def test_two_classes_above_chance_are_above_chance():
+    y = (torch.arange(200) % 2).long()
+    x = torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    for right, ok in ((134, True), (104, False)):
+        x[:, 0, 0, 0] = torch.where(torch.arange(200) < right, y, 1 - y).float()  # the pixel that tells
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        with torch.no_grad():
+            net[1].weight.zero_()
+            net[1].weight[:, 0], net[1].bias[:] = torch.tensor([-1.0, 1.0]), torch.tensor([0.5, -0.5])
+        finding = next(f for f in preflight(net.eval(), Ball(x, 0.1), y) if f.name == "better than chance")
+        assert finding.ok is ok, finding.sentence
+
+
+def test_l2_is_sure_only_where_plain_grey_lies_within_the_radius():
+    class Grey(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.flatten(1).sum(1) * 0, x.flatten(1).sum(1) * 0 + 1], 1)
+
+    x = torch.stack([torch.full((3, 32, 32), v) for v in (0.5, 0.6, 0.9, 1.0)])  # 0, 5.5, 22 and 28 away from grey
+    assert sure_to_fall(Grey(), x, torch.zeros(4).long(), 10.0, "l2").tolist() == [True, True, False, False]
 
 
 def test_the_stall_doctor_tells_what_would_help():

@@ -92,6 +92,15 @@ def test_l2_linear_max_without_the_box_in_reach_is_the_closed_form(seed):
     torch.testing.assert_close(ball.linear_max(grad), closed, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("small", [1e-6, 1e-12, 1e-16, 1e-18, 1e-30, 1e-300])
+def test_l2_linear_max_holds_where_one_pixel_hardly_has_a_slope(small):
+    ball = Ball(torch.full((1, 2), 0.5, dtype=torch.float64), 0.3, "l2")
+    assert float(ball.linear_max(torch.tensor([[1.0, small]], dtype=torch.float64))) == pytest.approx(0.8 + 0.5 * small)
+    near = Ball(torch.tensor([[0.9, 0.5]], dtype=torch.float64), 0.3, "l2")  # the first pixel stops at the box
+    found = near.linear_max(torch.tensor([[1.0, small]], dtype=torch.float64))
+    assert float(found) == pytest.approx(1.0 + small * (0.5 + np.sqrt(0.3**2 - 0.1**2)), rel=1e-12)
+
+
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(NORMS))
 def test_steepest_step_has_unit_norm_and_the_largest_slope(seed, norm):
     _, _, grad = random_ball(seed)

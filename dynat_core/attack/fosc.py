@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dynat_core.attack.threat import Ball, inner
+from dynat_core.attack.threat import Ball, euclidean, inner
 
 Form = Literal["box", "paper"]
 StopForm = Literal["box", "paper", "code"]
@@ -34,7 +34,7 @@ def fosc(ball: Ball, z: Tensor, grad: Tensor, form: Form = "box") -> Tensor:
         return ball.linear_max(grad) - inner(grad, z)
     if form == "paper":
         flat = grad.flatten(1)
-        dual = flat.abs().sum(1) if ball.norm == "linf" else flat.norm(dim=1)
+        dual = flat.abs().sum(1) if ball.norm == "linf" else euclidean(grad)
         return ball.eps * dual - inner(grad, z - ball.x)
     raise ValueError(f"form must be box or paper (got {form})")
 
@@ -47,19 +47,19 @@ def fosc_map(ball: Ball, z: Tensor, grad: Tensor) -> Tensor:
 
 
 def relative_fosc(ball: Ball, z: Tensor, grad: Tensor, form: Form = "box") -> Tensor:
-    """(n,) rho in [0, 2], without unit: FOSC divided by its value in the middle of the set; 1 = as far as there.
+    """(n,) rho in [0, 2], without unit: FOSC divided by half the width of the set along the gradient, its value in the
+    middle of the set; 1 = as far as there.
 
     Free of the scale of the loss. NaN where the gradient is 0: read it together with the gradient's norm.
-    Box form of L2: the value at the clean image stands for the middle (no closed form).
     """
     if form == "paper":
         flat = grad.flatten(1)
-        scale = ball.eps * (flat.abs().sum(1) if ball.norm == "linf" else flat.norm(dim=1))
+        scale = ball.eps * (flat.abs().sum(1) if ball.norm == "linf" else euclidean(grad))
     elif ball.norm == "linf":
         low, high = ball.faces
         scale = inner(grad.abs(), high - low) / 2
     else:
-        scale = fosc(ball, ball.x, grad)
+        scale = (ball.linear_max(grad) + ball.linear_max(-grad)) / 2
     return torch.where(scale > 0, fosc(ball, z, grad, form) / scale, torch.full_like(scale, float("nan")))
 
 

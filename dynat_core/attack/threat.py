@@ -10,12 +10,21 @@ import torch
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-_BISECTIONS = 60  # halves the bracket of the dual variable below float64 resolution
+_BISECTIONS = 60  # halves the bracket of the multiplier's logarithm, at most 1,500 wide, below float64 resolution
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """(n,) inner products of two (n, ...) tensors, sample by sample."""
     return (a * b).flatten(1).sum(1)
+
+
+def euclidean(a: Tensor) -> Tensor:
+    """(n,) Euclidean lengths of an (n, ...) tensor, also where the squares would be too small or too large to hold: a
+    confident network's gradients of cross-entropy are."""
+    flat = a.flatten(1)
+    peak = flat.abs().amax(1)
+    unit = torch.where(peak > 0, peak, torch.ones_like(peak))
+    return peak * (flat / unit[:, None]).norm(dim=1)
 
 
 def _per_sample(value: Tensor, like: Tensor) -> Tensor:
@@ -87,14 +96,16 @@ class Ball:
         0."""
         if self.norm == "linf":
             return grad.sign()
-        length = grad.flatten(1).norm(dim=1)
-        return grad / _per_sample(torch.where(length > 0, length, torch.ones_like(length)), grad)
+        peak = grad.flatten(1).abs().amax(1)
+        level = grad / _per_sample(torch.where(peak > 0, peak, torch.ones_like(peak)), grad)
+        length = level.flatten(1).norm(dim=1)
+        return level / _per_sample(torch.where(length > 0, length, torch.ones_like(length)), grad)
 
     def linear_max(self, grad: Tensor) -> Tensor:
         """(n,) max of <grad, point> over the set, exact for both norms.
 
         L-inf: each pixel on its own face. L2 with the box: the maximiser is clip(x + grad / lam, box) for the
-        multiplier lam at which it touches the ball; found by bisection on 1 / lam (no closed form exists).
+        multiplier lam at which it touches the ball; found by bisection on log lam (no closed form exists).
         """
         if self.norm == "linf":
             low, high = self.faces
@@ -115,11 +126,13 @@ class Ball:
         # the furthest any pixel can usefully go along the gradient is the box's far side
         far = torch.where(grad > 0, self.high - self.x, torch.where(grad < 0, self.low - self.x, 0.0))
         reach = far.flatten(1).norm(dim=1) <= self.eps  # the box's own corner lies inside the ball
-        below = torch.zeros(len(self.x), dtype=grad.dtype, device=grad.device)
+        # eps along the gradient never leaves the ball, and where a pixel hardly has a slope it takes very much more
+        below = torch.full((len(self.x),), self.eps, dtype=grad.dtype, device=grad.device)
         speed = torch.where(unit != 0, (far / torch.where(unit != 0, unit, 1.0)), 0.0)
-        above = speed.flatten(1).amax(1)
+        most = torch.finfo(grad.dtype).max
+        above = torch.maximum(speed.flatten(1).amax(1).clamp(max=most), below)
         for _ in range(_BISECTIONS):
-            middle = (below + above) / 2
+            middle = below.sqrt() * above.sqrt()
             delta = (self.x + _per_sample(middle, unit) * unit).clamp(self.low, self.high) - self.x
             inside = delta.flatten(1).norm(dim=1) <= self.eps
             below, above = torch.where(inside, middle, below), torch.where(inside, above, middle)

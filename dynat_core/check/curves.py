@@ -23,6 +23,7 @@ from dynat_core.attack.memory import all_or_half
 from dynat_core.attack.threat import Ball, Norm
 from dynat_core.check.curves_result import OVER, SHORT, STEPS, USUAL, Climbed, Findings, size_words
 from dynat_core.check.diagnosis import LARGE_EPS
+from dynat_core.check.grey import sure_to_fall
 from dynat_core.training.evaluate import generator_for
 
 RESTARTS = 10
@@ -70,7 +71,7 @@ def curves(
 
 
 def radii(eps: float, norm: Norm) -> list[float]:
-    """0, eps/4, eps/2, eps, then doubled up to the radius at which nothing can be left (.5 for L-inf, 10 for L2)."""
+    """0, eps/4, eps/2, eps, then doubled up to a radius that is sure to fool most (.5 for L-inf, 10 for L2)."""
     large, found = LARGE_EPS[norm], [0.0, eps / 4, eps / 2, eps]
     while 2 * found[-1] < large:
         found.append(2 * found[-1])
@@ -174,13 +175,15 @@ class _Study:
                 found = yield from self._climb(f"step size {size_words(over)}", "ce", over=over)
             sizes.append(int(found.right[-1].sum()))
         self.found.tell_sizes(self.eps, sizes)
-        left = []
+        left, standing = [], np.zeros(0, dtype=bool)
         for eps in self.radii:
             found = usual
             if eps not in (0.0, self.eps):
                 found = yield from self._climb(f"eps {eps:.3g}", "ce", eps=eps)
-            left.append(int(found.right[-1].sum()) if eps else int(self.clean.sum()))
-        self.found.tell_radii(self.radii, left)
+            standing = found.right[-1]
+            left.append(int(standing.sum()) if eps else int(self.clean.sum()))
+        sure = sure_to_fall(self.model, self.x, self.y, self.radii[-1], self.norm).cpu().numpy()[self.clean]
+        self.found.tell_radii(self.radii, left, int(sure.sum()), int((sure & standing).sum()))
         yield CurvesEvent(1.0, "done", dict(self.found.known), dict(self.found.known), self.found.arrays)
 
 

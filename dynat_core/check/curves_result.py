@@ -136,16 +136,22 @@ class Findings:
         named = {"alpha": [size_words(over) for over in OVER], "pixels": [eps / over for over in OVER]}
         self.known["step_sizes"] = {**named, **self._curve(counts), "sentence": sentence}
 
-    def tell_radii(self, radii: list[float], counts: list[int]) -> None:
-        """Accuracy against eps: counts of right images at each of `radii`."""
+    def tell_radii(self, radii: list[float], counts: list[int], sure: int, standing: int) -> None:
+        """Accuracy against eps: counts of right images at each of `radii`; sure, standing: how many the last radius is
+        sure to fool (see `grey`), and how many of those are right all the same."""
         n, large = len(self.clean), radii[-1]
         rises = [k for k in range(1, len(counts)) if counts[k] > counts[k - 1] + 1]
         if counts[-1] == 0:
             words = f"Accuracy reaches 0 of {n} images at eps {radii[counts.index(0)]:.3g}, as it must."
+        elif not standing:
+            words = (
+                f"{counts[-1]} of {n} images are still right at eps {large:.3g}; the {sure} that this radius is sure to "
+                "fool are not among them."
+            )
         else:
             words = (
-                f"{counts[-1]} of {n} images are still right at eps {large:.3g}, where nothing should be left: "
-                "the attack fails there, or gradients are hidden."
+                f"{counts[-1]} of {n} images are still right at eps {large:.3g}, {standing} of them although plain grey "
+                "lies within it and is called another class: the attack fails there, or gradients are hidden."
             )
         if rises:
             k = rises[0]

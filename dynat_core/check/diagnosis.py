@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dynat_core.attack.attacks import in_eval_mode
 from dynat_core.attack.threat import Norm
+from dynat_core.check.grey import sure_to_fall
 from dynat_core.check.preflight import Finding, preflight
 from dynat_core.check.siege import NOISE, SEARCH, SHORT, Siege
 from dynat_core.check.verdict import Light, Verdict, masked, not_yet, optimised, restarts_agree
@@ -26,7 +27,7 @@ from dynat_core.training.evaluate import described, paths
 BATCH = {"cpu": 256, "cuda": 1024}  # images at a time; halved when memory runs out
 FIRST = 32  # images of the first batches, so that there is something to show soon
 PATHS, PATH_BYTES = 64, 32 << 20  # most images whose path is kept, and the room for them
-LARGE_EPS = {"linf": 0.5, "l2": 10.0}  # L-inf .5 contains the plain grey image, so nothing can be right there
+LARGE_EPS = {"linf": 0.5, "l2": 10.0}  # L-inf .5 contains the plain grey image, L2 10 that of small images
 
 
 @dataclass(frozen=True)
@@ -244,8 +245,11 @@ class _Diagnosis:
         no_gradient = correct & (siege.start_l1.cpu().numpy() == 0)
         deterministic = next((f.ok for f in self.found if f.name == "deterministic"), True)
         at = self.margin_at
+        sure = int(sure_to_fall(siege.model, siege.x, siege.y, large, siege.norm).sum())
+        standing = round(at[large] * len(siege.x))  # of all: at most as many of them as are not sure to fall may stand
+        left = max(0, standing - (len(siege.x) - sure)), sure
         return masked(
-            correct, no_gradient, self.blind, self.scaled, at[siege.eps], at[large], large, deterministic
+            correct, no_gradient, self.blind, self.scaled, at[siege.eps], left, large, deterministic
         )  # fmt: skip
 
     def _samples(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from dynat_core.attack.attacks import cross_entropy, in_eval_mode, pgd, value_an
 from dynat_core.attack.memory import all_or_half
 from dynat_core.attack.threat import Ball
 from dynat_core.networks.conventions import order_of, predictions
+from dynat_core.statistics import wilson
 
 _FEW = 32  # images that are enough to see how a model behaves
 _MANY = 250  # classified together
@@ -252,9 +253,11 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor, batch: int) -> Iterator[Fi
         else "",
         "give the labels in the model's order",
     )
+    commonest = float(torch.bincount(y.long()).max()) / len(y)
+    chance = max(1 / classes, commonest)  # whoever says the commonest label alone is right as often as that
     yield _finding(
         "better than chance",
-        plain > 1.5 / classes or len(x) < 20,
+        wilson(round(plain * len(x)), len(x))[0] > chance or len(x) < 20,
         f"Clean accuracy is {100 * plain:.1f} %, about chance",
         "check the order of the labels and the preprocessing; robustness of a model that knows nothing means nothing",
     )

@@ -14,7 +14,7 @@ from dynat_core.attack.attacks import in_eval_mode, pgd
 from dynat_core.attack.inputs import judged
 from dynat_core.attack.memory import all_or_half
 from dynat_core.attack.threat import Ball, Norm
-from dynat_core.statistics import wilson
+from dynat_core.statistics import score_difference, wilson
 from dynat_core.training.evaluate import generator_for
 
 
@@ -120,7 +120,8 @@ class _Matrix:
         )
         for target, name in enumerate(names):
             source = int(self.right[:, target].argmin())
-            if self.right[source, target] < self.right[target, target] - 1:
+            own, other = (int(self.right[k, target]) for k in (target, source))
+            if score_difference(own, n, other, n)[0] > 0:  # else that may be chance
                 sentence += (
                     f" Examples made on {names[source]} leave {name} fewer images than its own white-box attack does: "
                     f"the gradients of {name} may mislead."
