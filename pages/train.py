@@ -69,6 +69,8 @@ def choose_start(form: ConfigForm) -> None:
 
     def chosen() -> None:
         name = st.session_state[PRESET]
+        if name == st.session_state.get(BEGUN_WITH, (None, FIRST))[1]:  # as it is told after a hurried visit elsewhere
+            return
         if name is not None:  # else taken away by hand: what is typed stays
             form.load(preset(name))
             st.session_state.pop(f"{SCREEN}.cloned", None)

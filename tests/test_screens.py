@@ -324,6 +324,30 @@ def test_the_preset_chosen_last_is_in_the_link_and_stays(folder):
     assert widget(app, "train.preset").value is None and field(app, "epochs").value == "77"
 
 
+def test_a_change_of_preset_or_images_that_is_none_leaves_what_was_typed(folder, monkeypatch):
+    """Streamlit tells of one when somebody goes to another screen and back before that screen is drawn."""
+    import streamlit
+
+    real, told = streamlit.selectbox, []
+
+    def selectbox(label, options, *, key, on_change=None, args=(), **how):
+        found = real(label, options, key=key, on_change=on_change, args=args, **how)
+        if told and key.endswith(("train.preset", "data.name")):
+            assert on_change is not None
+            on_change(*args)
+            told.append(key)
+        return found
+
+    app = show("train", preset="digits-trades")
+    for name, text in (("epochs", "77"), ("data.train_size", "333")):
+        field(app, name).set_value(text).run()
+    monkeypatch.setattr(streamlit, "selectbox", selectbox)
+    told.append("now")
+    app.run()
+    assert not app.exception and errors(app) == [] and len(told) == 3
+    assert (field(app, "epochs").value, field(app, "data.train_size").value) == ("77", "333")
+
+
 def test_to_clone_a_run_again_begins_with_its_settings_again(folder):
     app = show("train", clone="demo-digits-standard")
     field(app, "epochs").set_value("77").run()

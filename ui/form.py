@@ -151,8 +151,9 @@ class ConfigForm:
 
     def _kind_changed(self, name: str, path: str) -> None:
         """Another data set brings its own sizes, and a network that fits it."""
-        self._draft[path] = st.session_state[self._widget(path)]
-        if name != "data":
+        before = self._draft[path]
+        self._draft[path] = st.session_state.get(self._widget(path), before)
+        if name != "data" or self._draft[path] == before:  # a change is also told after a hurried visit elsewhere
             return
         for known in [p for p in self._draft if p.startswith("data.") and p != path]:
             del self._draft[known]
