@@ -322,7 +322,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def between(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float] | None:
-    """(difference of the means b - a, low, high) over training seeds, each group with two at least; else None.
+    """(difference of the means b - a, low, high) over training seeds, each group with two at least; else None, as where
+    no seed changes anything: shares of so many images are rounded, and that is no certainty.
 
     Welch's t interval, degrees of freedom rounded down.
     """
@@ -332,7 +333,7 @@ def between(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float
     delta = float(np.mean(b) - np.mean(a))
     total = float(one + two)
     if total == 0:
-        return delta, delta, delta
+        return None
     freedom = total**2 / (one**2 / (len(a) - 1) + two**2 / (len(b) - 1))
     half = t_quantile(max(1, int(freedom + 1e-9))) * math.sqrt(total)
     return delta, delta - half, delta + half

@@ -14,7 +14,8 @@ from scipy import stats
 from dynat_core import comparison
 from dynat_core.comparison import Compared
 from dynat_core.config import RunConfig
-from dynat_core.views import compare
+from dynat_core.theory.seeds import told_apart
+from dynat_core.views import compare, paper_words
 
 COUNTS = st.integers(0, 60)
 
@@ -97,6 +98,13 @@ def test_one_seed_has_no_spread():
     found = comparison.spread([0.8])
     assert found.n == 1 and np.isnan([found.sd, found.low, found.high]).all()
     assert comparison.between([0.8], [0.7, 0.6]) is None
+
+
+def test_seeds_that_end_exactly_alike_are_no_certainty():
+    assert comparison.between([0.78, 0.78], [0.782, 0.782]) is None
+    assert told_apart(comparison.spread([0.002, 0.002])) == "not told apart"
+    assert told_apart(comparison.spread([0.05, 0.06, 0.05])) == "higher"
+    assert not paper_words.told_apart([[390, 500], [390, 500]], [[391, 500], [391, 500]])
 
 
 def test_groups_of_seeds_are_compared_by_welch():

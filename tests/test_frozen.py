@@ -9,7 +9,7 @@ from torch import nn
 from dynat_core.attack.attacks import cross_entropy, margin_loss, pgd, plain_value_and_grad, value_and_grad
 from dynat_core.attack.fosc import stop_below
 from dynat_core.attack.frozen import Frozen
-from dynat_core.attack.graphs import Graphs, padded, padded_size
+from dynat_core.attack.graphs import Graphs, padded, padded_size, same
 from dynat_core.attack.threat import Ball
 from tests.networks import images, network
 
@@ -110,6 +110,12 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED: t
 @on_gpu
 @pytest.mark.parametrize("name", ["digits-cnn", "mnist-cnn", "cifar10-cnn", "preact-resnet18"])
 @pytest.mark.parametrize("norm, eps", [("linf", 8 / 255), ("l2", 0.5)])
+def test_a_replay_of_small_gradients_is_judged_by_their_own_size():
+    small = 1e-3 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert same(small * 1.001, small)
+    assert not same(torch.zeros_like(small), small) and not same(-small, small)
+
+
 def test_an_attack_on_a_gpu_is_the_attack_on_the_cpu(name, norm, eps):
     x, y = images(name)
     start = Ball(x, eps, norm).random_point(torch.Generator().manual_seed(2))

@@ -145,13 +145,13 @@ class Findings:
             words = f"Accuracy reaches 0 of {n} images at eps {radii[counts.index(0)]:.3g}, as it must."
         elif not standing:
             words = (
-                f"{counts[-1]} of {n} images are still right at eps {large:.3g}; the {sure} that this radius is sure to "
-                "fool are not among them."
+                f"{counts[-1]} of {n} images are still right at eps {large:.3g}; the {sure} that this radius is sure "
+                "to fool are not among them."
             )
         else:
             words = (
-                f"{counts[-1]} of {n} images are still right at eps {large:.3g}, {standing} of them although plain grey "
-                "lies within it and is called another class: the attack fails there, or gradients are hidden."
+                f"{counts[-1]} of {n} images are still right at eps {large:.3g}, {standing} of them although plain "
+                "grey lies within it and is called another class: the attack fails there, or gradients are hidden."
             )
         if rises:
             k = rises[0]

@@ -171,6 +171,7 @@ def masked(
         words = f"at least {left} of {sure} images stand at eps {large_eps:g}, which is sure to fool them"
         reasons.append((words, none, left / sure, LARGE_EPS_LEFT))
     if not reasons:
+        gained = round(100 * max(0.0, *(gap for gap, _, _ in gaps)))
         return Light(
             "masked",
             question,
@@ -180,8 +181,8 @@ def masked(
             n,
             "margin and cross-entropy",
             f"{n - no_gradient.sum()} of {n} images have a gradient, noise and random search break {blind.sum()} more, "
-            "scaled logits or the margin loss leave "
-            f"{100 * max(0.0, *(gap for gap, _, _ in gaps)):.0f} points less than cross-entropy, and of {sure} images that eps {large_eps:g} is sure to fool at least {left} stand there.",
+            f"scaled logits or the margin loss leave {gained} points less than cross-entropy, and of {sure} images that "
+            f"eps {large_eps:g} is sure to fool at least {left} stand there.",
         )
     words, images, number, threshold = reasons[0]
     sentence = "; ".join(reason[0] for reason in reasons)

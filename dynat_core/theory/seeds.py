@@ -45,7 +45,10 @@ class Seeds:
 
 
 def told_apart(difference: Spread) -> str:
-    """`higher`, `lower`, or `not told apart` where the interval holds 0 or is not known."""
+    """`higher`, `lower`, or `not told apart` where the interval holds 0 or is not known, as where all seeds differ by
+    exactly as much: shares of so many images are rounded."""
+    if not difference.sd > 0:
+        return "not told apart"
     return "higher" if difference.low > 0 else "lower" if difference.high < 0 else "not told apart"
 
 

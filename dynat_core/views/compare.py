@@ -217,7 +217,9 @@ def between_groups(networks: Sequence[Compared]) -> list[str]:
             more = f"{group.title} − {found[0].title}, means of {seeds}: {delta} points robust ({ends})"
             sentences.append(f"{more}; {luck}.")
         else:
-            sentences.append(f"{group.title} and {found[0].title}: one of them has a single training seed; {_ALONE}.")
+            alone = min(len(reached), len(values[0])) < 2
+            why = "one of them has a single training seed" if alone else "the seeds of each ended exactly alike"
+            sentences.append(f"{group.title} and {found[0].title}: {why}; {_ALONE}.")
     return sentences
 
 

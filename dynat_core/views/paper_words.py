@@ -124,7 +124,7 @@ def told_apart(a: Counts, b: Counts) -> bool:
     else that of two shares, which is wide for the same images."""
     if len(a) == len(b) > 1:
         over = spread([right / n - other / m for (right, n), (other, m) in zip(a, b, strict=True)])
-        return not over.low <= 0 <= over.high
+        return over.sd > 0 and not over.low <= 0 <= over.high
     low, high = score_difference(*a[0], *b[0])
     return not low <= 0 <= high
 
