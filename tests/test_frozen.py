@@ -110,12 +110,6 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED: t
 @on_gpu
 @pytest.mark.parametrize("name", ["digits-cnn", "mnist-cnn", "cifar10-cnn", "preact-resnet18"])
 @pytest.mark.parametrize("norm, eps", [("linf", 8 / 255), ("l2", 0.5)])
-def test_a_replay_of_small_gradients_is_judged_by_their_own_size():
-    small = 1e-3 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert same(small * 1.001, small)
-    assert not same(torch.zeros_like(small), small) and not same(-small, small)
-
-
 def test_an_attack_on_a_gpu_is_the_attack_on_the_cpu(name, norm, eps):
     x, y = images(name)
     start = Ball(x, eps, norm).random_point(torch.Generator().manual_seed(2))
@@ -151,3 +145,9 @@ def test_the_frozen_view_on_a_gpu_is_close_to_the_network(precision):
     net, (x, _) = network("cifar10-cnn", torch.float32).cuda(), images("cifar10-cnn", dtype=torch.float32)
     tolerance = 1e-3 if precision == "exact" else 0.1
     torch.testing.assert_close(Frozen(net, precision)(x.cuda()), net(x.cuda()), atol=tolerance, rtol=tolerance)
+
+
+def test_a_replay_of_small_gradients_is_judged_by_their_own_size():
+    small = 1e-3 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert same(small * 1.001, small)
+    assert not same(torch.zeros_like(small), small) and not same(-small, small)

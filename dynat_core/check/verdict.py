@@ -180,9 +180,9 @@ def masked(
             None,
             n,
             "margin and cross-entropy",
-            f"{n - no_gradient.sum()} of {n} images have a gradient, noise and random search break {blind.sum()} more, "
-            f"scaled logits or the margin loss leave {gained} points less than cross-entropy, and of {sure} images that "
-            f"eps {large_eps:g} is sure to fool at least {left} stand there.",
+            f"{n - no_gradient.sum()} of {n} images have a gradient, noise or random search breaks {blind.sum()} more, "
+            f"scaled logits or the margin loss leave {gained} points less than cross-entropy, and of {sure} images "
+            f"that eps {large_eps:g} is sure to fool at least {left} stand there.",
         )
     words, images, number, threshold = reasons[0]
     sentence = "; ".join(reason[0] for reason in reasons)
