@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from dynat_core.config import Number, Settings
-from dynat_core.errors import ConfigError
+from dynat_core.errors import ConfigError, shown
 from dynat_core.refusals import sentence
 
 
@@ -80,8 +80,10 @@ KINDS: dict[str, type[Measured]] = {
 }  # fmt: skip
 
 
-def build(values: dict[str, Any]) -> Check | Again | Ladder | Curves | Transfer:
+def build(values: Any) -> Check | Again | Ladder | Curves | Transfer:
     """Settings from a dict with its `kind`. Raises ConfigError with one sentence."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"The settings of an evaluation must be a group of settings (got {shown(values)}).")
     kind = KINDS.get(str(values.get("kind")))
     if kind is None:
         raise ConfigError(
