@@ -132,13 +132,13 @@ def lease_seconds() -> float:
 
 def touched(path: Path | str) -> bool:
     """Whether a node of a cluster touched the file within the time of a lease. Opened first, since only then a network
-    file system asks its server how old it is."""
+    file system asks its server how old it is. A file from the future, of a clock that was set back, is nobody's."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
-        return time.time() - os.fstat(file).st_mtime < lease_seconds()
+        return abs(time.time() - os.fstat(file).st_mtime) < lease_seconds()
     finally:
         os.close(file)
 
