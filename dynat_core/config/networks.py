@@ -62,7 +62,7 @@ class Imported(Settings):
         default="", description="the file is a whole program: TorchScript or torch.export"
     )
     normalisation: str = Field(
-        default="none", max_length=40, description="what is done to the pixels first: a convention by its name"
+        default="none", max_length=200, description="what is done to the pixels first: a convention by its name"
     )
 
 
