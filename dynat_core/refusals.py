@@ -87,7 +87,10 @@ def _siblings(loc: tuple[int | str, ...], root: type[BaseModel], unions: Unions,
 
 
 def _short(value: Any) -> str:
-    return shown(value if isinstance(value, str) else json.dumps(value, default=str))
+    try:
+        return shown(value if isinstance(value, str) else json.dumps(value, default=str))
+    except RecursionError:  # it was read a little further up
+        return "a list in a list in a list ..."
 
 
 def _plain(value: Any) -> Any:

@@ -12,8 +12,9 @@ import pytest
 from running import PATIENCE, until, write_run
 
 from dynat_core.__main__ import main
+from dynat_core.errors import ConfigError
 from dynat_core.store.runs import RunStore
-from dynat_core.store.workers import child_environment, worker_alive, worker_states
+from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
 
 # A run of a few seconds; `quick` with fewer images.
 SMALL = ["--set", "data.train_size=320", "--set", "data.test_size=60", "--set", "data.validation_size=40",
@@ -62,6 +63,11 @@ def command(store: RunStore, *words: str) -> subprocess.CompletedProcess[str]:
         (["train", "--preset", "quick", "--set", "epochs=3"], "strategy.T_control must be at most epochs (4 > 3)", 1),
         (["train", "--preset", "quick", "--set", "device=gpu"], "device must be auto, cpu, cuda or cuda:N", 1),
         (["train", "--preset", "quick", "--set", "seed=1e99999"], "seed", 1),
+        (["train", "--preset", "quick", "--set", f"epochs={'9' * 5000}"], "epochs must be a whole number", 1),
+        (["train", "--preset", "quick", "--set", f"optimizer.milestones={'9' * 5000}"], "must be a whole number", 1),
+        (["train", "--preset", "quick", "--set", "strategy.name=[1]"], "strategy.name must be one of unsecured", 1),
+        (["train", "--preset", "quick", "--set", 'threat.norm={"a": 1}'], "threat.norm must be one of linf, l2", 1),
+        (["evaluate", "mine", "--set", f"n={'9' * 5000}"], "n must be a whole number", 1),
         (["train", "--preset", "quick", "--id", "../x"], "../x cannot name a run", 1),
         (["train", "--preset", "quick", "--id", "mine"], "There already is a run called mine", 1),
         (["train", "--preset", "quick", "--nmae", "x"], "Unrecognized arguments: --nmae x", 2),
@@ -91,6 +97,37 @@ def test_a_mistake_is_one_sentence_on_stderr(store, no_worker, capsys, words, sa
     assert out == "" and says in err
     assert err.count("\n") == 1 and "Traceback" not in err
     assert sorted(run.id for run in store.list()) == ["done", "mine", "newer"]
+
+
+@pytest.mark.parametrize("given", ["1m", "-1", "nan", "9" * 5000 + "s", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "variable, words", [("DYNAT_WORKER_IDLE", ["worker", "--once"]), ("DYNAT_LEASE", ["runs"])]
+)  # fmt: skip
+def test_a_variable_that_is_no_number_of_seconds_is_one_sentence(store, monkeypatch, capsys, variable, words, given):
+    (write_run(store.folder / "mine") / "lease.json").touch()
+    monkeypatch.setenv(variable, given)
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"{variable} must be a number of seconds")
+    assert err.count("\n") == 1 and len(err) < 200 and err[:-1].isprintable()
+
+
+def test_no_worker_is_started_that_would_end_at_once(store, monkeypatch):
+    monkeypatch.setattr("dynat_core.store.workers.start_worker", lambda *words, **how: pytest.fail("it was started"))
+    for variable, given in (("DYNAT_WORKER_IDLE", "1m"), ("DYNAT_CPU_JOBS", "9" * 5000)):
+        with monkeypatch.context() as here, pytest.raises(ConfigError, match=f"{variable} must be"):
+            here.setenv(variable, given)
+            ensure_worker(store.folder)
+
+
+@pytest.mark.parametrize("command", [["train", "--preset", "quick", "--set"], ["evaluate", "mine", "--set"]])
+def test_a_list_however_deep_is_one_sentence(store, no_worker, capsys, command):
+    """Somewhere it can be read and no more be said, and where that is depends on who asks."""
+    write_run(store.folder / "mine")
+    key = "threat.eps" if command[0] == "train" else "eps"
+    for depth in range(700, 1000):
+        assert main([*command, f"{key}={'[' * depth}{']' * depth}"]) == 1
+        assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch, capsys):

@@ -167,7 +167,7 @@ class RunConfig(Settings):
         """Settings from JSON. Raises ConfigError."""
         try:
             return cls.build(json.loads(text))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"The settings are not JSON: {error}.") from error
 
     @classmethod
@@ -240,7 +240,7 @@ def _read(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or more digits than Python reads
         return value
 
 
@@ -272,7 +272,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
         raise ConfigError(f"{key} is not a setting: {head} has no parts of that name.")
     if head in _UNIONS and rest == _UNIONS[head][0]:
         kinds = _UNIONS[head][1]
-        if value in kinds and value != branch[rest]:
+        if isinstance(value, str) and value in kinds and value != branch[rest]:
             fresh = kinds[value]().model_dump(mode="json")
             tree[head] = {k: branch.get(k, default) for k, default in fresh.items()}
         tree[head][rest] = value

@@ -110,5 +110,5 @@ def asked(kind: str, changes: Mapping[str, str]) -> Check | Again | Ladder | Cur
 def _read(text: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or more digits than Python reads
         return text
