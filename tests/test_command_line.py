@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from running import PATIENCE, until, write_run
 
+from dynat_core import doctor
 from dynat_core.__main__ import main
 from dynat_core.errors import ConfigError
+from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
 
@@ -218,6 +220,24 @@ def test_stopping_a_queued_run_and_resuming_it(store, no_worker, capsys):
     assert store.open("mine").state == "queued"
 
 
+def test_a_run_that_ends_while_it_is_stopped_has_finished(store, capsys, monkeypatch):
+    folder = write_run(store.folder / "mine")
+    monkeypatch.setattr(Job, "request_stop", lambda job: (folder / "result.json").write_text("{}"))
+    assert main(["stop", "mine"]) == 0
+    assert capsys.readouterr().out == "mine has finished before it could be stopped.\n"
+
+
+def test_what_a_program_of_ones_own_records_needs_no_worker(store):
+    (write_run(store.folder / "own", kind="external") / "starts.jsonl").touch()
+    (finding,) = doctor._worker(store)
+    assert finding.level == "good", finding
+    write_run(store.folder / "mine")
+    (finding,) = doctor._worker(store)
+    assert (finding.level, finding.what) == ("bad", "no worker, and 1 run waits")
+    write_run(store.folder / "mine-too")
+    assert doctor._worker(store)[0].what == "no worker, and 2 runs wait"
+
+
 def test_stopping_workers_where_there_are_none(store, capsys):
     assert main(["worker", "--stop"]) == 0
     assert capsys.readouterr().out == "No worker is alive.\n"
@@ -246,8 +266,8 @@ def test_doctor_names_what_is_missing_and_how_to_mend_it(store, tmp_path, monkey
     assert "bad   The device cuda:9 is not there" in done.stdout
     assert "good  digits found" in done.stdout
     assert re.search(r"note  mnist not in .*nothing\n +to mend it: run .python -m dynat_core data mnist", done.stdout)
-    assert f"good  run store {store.folder}, 1 runs, writable" in done.stdout
-    assert 'bad   no worker, and 1 runs wait\n      to mend it: run "python -m dynat_core worker"' in done.stdout
+    assert f"good  run store {store.folder}, 1 run, writable" in done.stdout
+    assert 'bad   no worker, and 1 run waits\n      to mend it: run "python -m dynat_core worker"' in done.stdout
 
 
 def test_train_stop_resume_and_wait(store):

@@ -60,10 +60,13 @@ def stop(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + _STOP_PATIENCE
     while run.running and time.monotonic() < until:
         time.sleep(0.05)
-    if run.running:
+    state = run.state
+    if state == "running":
         print(f"{run.id} stops at its next batch.")
+    elif state == "finished":
+        print(f"{run.id} has finished before it could be stopped.")
     else:
-        print(f'{run.id} is {run.state}; "python -m dynat_core resume {run.id}" goes on with it.')
+        print(f'{run.id} is {state}; "python -m dynat_core resume {run.id}" goes on with it.')
     return 0
 
 
