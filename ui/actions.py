@@ -20,7 +20,7 @@ from dynat_core.errors import AccessError, ConfigError, DynatError, ModelFileErr
 from dynat_core.store import bookkeeping, disk, evaluations
 from dynat_core.store.evaluation_settings import Measured
 from dynat_core.store.evaluations import Evaluation
-from dynat_core.store.queue import waiting_for
+from dynat_core.store.queue import waiting_for, waiting_in
 from dynat_core.store.runs import Run
 from dynat_core.store.workers import child_environment, ensure_worker
 from ui.access import limits, person, refuse_viewers
@@ -149,8 +149,17 @@ def prune(run: Run, every: int | None, tables: bool) -> int:
 
 @editors_only
 def restore(name: str) -> Run:
-    """Put a run back out of the trash, by its name there. Raises AccessError, RunError, JobError."""
-    return bookkeeping.restore(store(), name)
+    """Put a run back out of the trash, by its name there, and what waits in it back into the queue.
+
+    Raises AccessError, RunError, JobError.
+    """
+    waits = waiting_in(bookkeeping.in_trash(store(), name)) > 0
+    if waits:
+        _refuse_more_waiting()
+    run = bookkeeping.restore(store(), name)
+    if waits:
+        _work()
+    return run
 
 
 @editors_only

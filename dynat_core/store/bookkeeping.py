@@ -174,16 +174,26 @@ def restore(store: RunStore, name: str) -> Run:
 
     Raises RunError if there is none or if its id is taken meanwhile, JobError where the store cannot be written.
     """
-    found = [entry for entry in deleted(store) if name in (entry.name, entry.id)]
-    found = [entry for entry in found if entry.name == name and "~" in name] or found
-    if not found:
-        raise RunError(f'There is no deleted run called {shown(name)}; "python -m dynat_core restore" lists them.')
-    entry, target = found[0], store.folder / found[0].id
+    entry = _called(store, name)
+    target = store.folder / entry.id
     if os.path.lexists(target):
         raise RunError(f"There is a run called {entry.id} again; delete or move that one first.")
     with writing(store.folder):
         (store.folder / TRASH / entry.name).rename(target)
     return Run(target)
+
+
+def in_trash(store: RunStore, name: str) -> Run:
+    """The run that `restore` would put back, where it lies now. Raises RunError if there is none."""
+    return Run(store.folder / TRASH / _called(store, name).name)
+
+
+def _called(store: RunStore, name: str) -> Deleted:
+    found = [entry for entry in deleted(store) if name in (entry.name, entry.id)]
+    found = [entry for entry in found if entry.name == name and "~" in name] or found
+    if not found:
+        raise RunError(f'There is no deleted run called {shown(name)}; "python -m dynat_core restore" lists them.')
+    return found[0]
 
 
 def deleted(store: RunStore) -> list[Deleted]:
