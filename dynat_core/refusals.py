@@ -34,6 +34,8 @@ _RULES = {
     "model_type": "must be a group of settings",
     "model_attributes_type": "must be a group of settings",
     "string_type": "must be text",
+    "too_short": "must name at least {min_length}",
+    "too_long": "must name at most {max_length}",
     "tuple_type": "must be a list such as [20, 40]",
 }
 _BETWEEN_FIELDS = ("strategy.", "model.")  # rules about two groups name their field themselves

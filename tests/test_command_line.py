@@ -70,6 +70,13 @@ def command(store: RunStore, *words: str) -> subprocess.CompletedProcess[str]:
         (["train", "--preset", "quick", "--set", "strategy.name=[1]"], "strategy.name must be one of unsecured", 1),
         (["train", "--preset", "quick", "--set", 'threat.norm={"a": 1}'], "threat.norm must be one of linf, l2", 1),
         (["evaluate", "mine", "--set", f"n={'9' * 5000}"], "n must be a whole number", 1),
+        (
+            ["train", "--preset", "quick", "--set", "threat.eps=0"],
+            "threat.eps must be above 0 where Dynamic attacks",
+            1,
+        ),
+        (["evaluate", "mine", "--set", "eps=2"], "threat.eps must be 1 or less", 1),
+        (["evaluate", "mine", "--set", "epoch=-1"], "epoch must be best, last or the number of an epoch", 1),
         (["train", "--preset", "quick", "--id", "../x"], "../x cannot name a run", 1),
         (["train", "--preset", "quick", "--id", "mine"], "There already is a run called mine", 1),
         (["train", "--preset", "quick", "--nmae", "x"], "Unrecognized arguments: --nmae x", 2),
@@ -176,6 +183,13 @@ def test_the_last_line_of_train_is_the_run_folder(store, no_worker, capsys):
     folder = Path(capsys.readouterr().out.splitlines()[-1])
     run = RunStore(folder.parent).open(folder.name)
     assert (run.config.seed, run.config.threat.eps, run.title, run.state) == (3, 8 / 255, "007", "queued")
+
+
+def test_train_says_which_milestones_never_come(store, no_worker, capsys):
+    assert main(["train", "--preset", "quick", "--set", "optimizer.milestones=500", "--id", "mine"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == str(store.folder / "mine")
+    assert err == "optimizer.milestones: 500 is not reached in 5 epochs.\n"
 
 
 def test_a_kind_and_its_settings_can_be_set_in_any_order(store, no_worker, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def train(arguments: argparse.Namespace) -> int:
         changes["name"] = json.dumps(arguments.name)
     store = RunStore()
     config = preset(arguments.preset).with_values(changes)
+    if note := config.unreached():
+        print(note, file=sys.stderr)
     run = store.create(config, id=arguments.id, launcher=f"account {os.getuid()}")
     return launched(run, arguments.wait)
 
