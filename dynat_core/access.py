@@ -83,6 +83,11 @@ def read(secrets: Mapping[str, Any]) -> Access:
     if not isinstance(unverified, bool):
         raise _wrong("dynat.unverified must be true or false")
     people = {name: _people(name, found.get(name, [])) for name in ("editors", "viewers")}
+    if any(people.values()) and not auth:  # a slip such as [Auth] must not make everybody an editor
+        raise _wrong(
+            "[dynat] names people and [auth] is missing or empty, so nobody could sign in; fill in [auth] "
+            "(docs/sign-in.md), or take the names away"
+        )
     limits = _limits(found.get("limits", {}))
     return Access(bool(auth), tuple(providers), **people, unverified=unverified, limits=limits)
 

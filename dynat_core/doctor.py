@@ -25,6 +25,7 @@ from dynat_core.access import (
 from dynat_core.config import SHAPES
 from dynat_core.errors import DynatError
 from dynat_core.places import ROOT
+from dynat_core.store.queue import in_turn
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment, worker_states
 
@@ -142,7 +143,7 @@ def _store(store: RunStore) -> list[Finding]:
     while not folder.exists():  # it is made with the first run
         folder = folder.parent
     _, problem = _attempt(lambda: tempfile.TemporaryFile(dir=folder).close())
-    where = f"run store {store.folder.absolute()}, {len(runs)} runs"
+    where = f"run store {store.folder.absolute()}, {len(runs)} run{'s' * (len(runs) != 1)}"
     if problem:
         fix = "make it writable or name another folder in DYNAT_STORE; looking at runs works without"
         findings = [Finding("bad", f"{where}, cannot be written", fix)]
@@ -185,7 +186,8 @@ def _worker(store: RunStore) -> list[Finding]:
         words = [f"{s['device']} {'busy with ' + s['busy_with'] if s['busy_with'] else 'idle'}" for s in states]
         return [Finding("good", f"worker{'s' * (len(states) > 1)} alive, {', '.join(words)}")]
     runs, problem = _attempt(store.list)
-    waiting = [] if problem else [run.id for run in runs if run.state in ("queued", "interrupted")]
+    waiting = 0 if problem else len(in_turn(runs))
     if waiting:
-        return [Finding("bad", f"no worker, and {len(waiting)} runs wait", 'run "python -m dynat_core worker"')]
+        wait = "1 run waits" if waiting == 1 else f"{waiting} runs wait"
+        return [Finding("bad", f"no worker, and {wait}", 'run "python -m dynat_core worker"')]
     return [Finding("good", "no worker alive; none is needed, one starts with the next run")]

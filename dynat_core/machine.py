@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import subprocess
 import sys
 
-from dynat_core.errors import ConfigError
+from dynat_core.errors import ConfigError, shown
 
 CPU_JOBS = "DYNAT_CPU_JOBS"  # how many jobs the CPU does side by side, each with its share of the threads
 
@@ -38,9 +39,24 @@ def cpu_jobs() -> int:
     (docs/performance.md).
     """
     asked, most = os.environ.get(CPU_JOBS) or "1", os.cpu_count() or 1
-    if not (asked.isascii() and asked.isdigit() and 1 <= int(asked) <= most):
-        raise ConfigError(f"{CPU_JOBS} must be a whole number from 1 to {most}, the processors here (got {asked}).")
+    if not (asked.isascii() and asked.isdigit() and len(asked) < 10 and 1 <= int(asked) <= most):
+        raise ConfigError(
+            f"{CPU_JOBS} must be a whole number from 1 to {most}, the processors here (got {shown(asked)})."
+        )
     return int(asked)
+
+
+def seconds(variable: str, usual: float, least: float = 0.0, most: float = math.inf) -> float:
+    """The seconds that an environment variable names, `usual` where it is empty. Raises ConfigError."""
+    asked = os.environ.get(variable) or str(usual)
+    try:
+        found = float(asked)
+    except ValueError:
+        found = math.nan
+    if not least <= found <= most:
+        limits = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+        raise ConfigError(f"{variable} must be a number of seconds, {limits}, such as {usual:g} (got {shown(asked)}).")
+    return found
 
 
 def cpu_threads() -> int | None:

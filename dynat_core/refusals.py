@@ -34,6 +34,8 @@ _RULES = {
     "model_type": "must be a group of settings",
     "model_attributes_type": "must be a group of settings",
     "string_type": "must be text",
+    "too_short": "must name at least {min_length}",
+    "too_long": "must name at most {max_length}",
     "tuple_type": "must be a list such as [20, 40]",
 }
 _BETWEEN_FIELDS = ("strategy.", "model.")  # rules about two groups name their field themselves
@@ -87,7 +89,10 @@ def _siblings(loc: tuple[int | str, ...], root: type[BaseModel], unions: Unions,
 
 
 def _short(value: Any) -> str:
-    return shown(value if isinstance(value, str) else json.dumps(value, default=str))
+    try:
+        return shown(value if isinstance(value, str) else json.dumps(value, default=str))
+    except RecursionError:  # it was read a little further up
+        return "a list in a list in a list ..."
 
 
 def _plain(value: Any) -> Any:

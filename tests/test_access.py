@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from dynat_core.access import Access, Limits, exposed, is_local, read, read_files
 from dynat_core.config import RunConfig
 from dynat_core.doctor import _strangers
-from dynat_core.errors import ConfigError
+from dynat_core.errors import AccessError, ConfigError
 from dynat_core.presets import preset
 from dynat_core.store import bookkeeping, evaluations
 from dynat_core.store.evaluation_settings import Ladder
@@ -100,6 +100,10 @@ def test_unverified_addresses_are_believed_where_that_is_said():
         ("[dynat.limits]\nwaiting = true", "whole number of 1 or more"),
         ("[dynat.limits]\nqueue = 3", "has no queue"),
         ("[dynat\n", "cannot be read"),
+        (AUTH.replace("auth", "Auth") + LISTS, "[auth] is missing or empty"),
+        ("[auth]\n" + LISTS, "[auth] is missing or empty"),
+        ("auth = []\n" + LISTS, "[auth] is missing or empty"),
+        ('[dynat]\nviewers = ["*@lab.test"]', "[auth] is missing or empty"),
     ],
 )
 def test_rules_that_cannot_be_read_are_a_sentence_and_let_nobody_in(tmp_path, text, sentence):
@@ -354,6 +358,32 @@ def test_what_was_stopped_or_failed_goes_back_into_the_queue_within_the_same_lim
     app.run()
     button(app, "Go on").click().run()
     assert ladder.state == "queued"
+
+
+@pytest.mark.parametrize("what", ["a run", "a measurement"])
+def test_what_waits_comes_back_out_of_the_trash_within_the_same_limit_and_with_a_worker(
+    folder, secrets, monkeypatch, what
+):
+    secrets("[dynat.limits]\nwaiting = 1\n")
+    asked: list[Path] = []
+    monkeypatch.setattr(actions, "ensure_worker", asked.append)
+    monkeypatch.setattr(actions, "refuse_viewers", lambda: None)
+    here = RunStore(folder)
+    gone = here.create(preset("quick"), "gone")
+    if what == "a measurement":
+        (gone.folder / "stop").touch()
+        evaluations.create(gone.folder, Ladder(n=8))
+    bookkeeping.delete(gone)
+    waits = here.create(preset("quick"), "waits")
+    with pytest.raises(AccessError, match="There are 1 runs and measurements in the queue, and 1 is the most"):
+        actions.restore("gone")
+    assert [entry.id for entry in bookkeeping.deleted(here)] == ["gone"] and not asked
+    waits.request_stop()
+    assert actions.restore("gone").folder == folder / "gone"
+    assert asked == [folder] and waiting_for(here) == 1
+    bookkeeping.delete(here.open("mine"))
+    actions.restore("mine")
+    assert asked == [folder], "what was stopped needs no room in the queue, and no worker"
 
 
 def test_what_waits_already_can_be_given_a_worker_at_the_limit(folder, secrets, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import time
 
@@ -265,6 +266,38 @@ def test_the_trash_is_emptied_of_what_is_old_enough(store):
         bookkeeping.empty(store, -1)
     with pytest.raises(ConfigError):
         bookkeeping.empty(store, float("nan"))
+
+
+def test_two_who_list_and_empty_the_trash_at_once_do_not_disturb_each_other(store, monkeypatch):
+    for name in ("first", "second"):
+        bookkeeping.delete(store.create(tiny(), name))
+    seen = bookkeeping._trash(store.folder)
+    shutil.rmtree(store.folder / ".trash" / "first")  # since it was looked for
+    monkeypatch.setattr(bookkeeping, "_trash", lambda folder: seen)
+    assert [entry.id for entry in bookkeeping.deleted(store)] == ["second"]
+    remove = shutil.rmtree
+
+    def too_late(path, *how, **ways):
+        remove(path)
+        remove(path, *how, **ways)
+
+    monkeypatch.setattr(shutil, "rmtree", too_late)
+    assert bookkeeping.empty(store, 0) == [], "the other has removed it"
+    assert not list((store.folder / ".trash").iterdir())
+
+
+def test_what_another_removes_from_a_folder_meanwhile_does_not_keep_it_in_the_trash(store, monkeypatch):
+    bookkeeping.delete(store.create(tiny(), "mine"))
+    remove, tries = shutil.rmtree, []
+
+    def disturbed(path, *how, **ways):
+        tries.append(path)
+        if len(tries) == 1:
+            raise FileNotFoundError(path / "epochs.jsonl")
+        remove(path, *how, **ways)
+
+    monkeypatch.setattr(shutil, "rmtree", disturbed)
+    assert bookkeeping.empty(store, 0) == ["mine"] and bookkeeping.deleted(store) == []
 
 
 def test_an_old_run_is_young_in_the_trash(store):

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from running import PATIENCE, until, write_run
 
+from dynat_core import doctor
 from dynat_core.__main__ import main
+from dynat_core.errors import ConfigError
+from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
-from dynat_core.store.workers import child_environment, worker_alive, worker_states
+from dynat_core.store.workers import child_environment, ensure_worker, worker_alive, worker_states
 
 # A run of a few seconds; `quick` with fewer images.
 SMALL = ["--set", "data.train_size=320", "--set", "data.test_size=60", "--set", "data.validation_size=40",
@@ -62,6 +65,18 @@ def command(store: RunStore, *words: str) -> subprocess.CompletedProcess[str]:
         (["train", "--preset", "quick", "--set", "epochs=3"], "strategy.T_control must be at most epochs (4 > 3)", 1),
         (["train", "--preset", "quick", "--set", "device=gpu"], "device must be auto, cpu, cuda or cuda:N", 1),
         (["train", "--preset", "quick", "--set", "seed=1e99999"], "seed", 1),
+        (["train", "--preset", "quick", "--set", f"epochs={'9' * 5000}"], "epochs must be a whole number", 1),
+        (["train", "--preset", "quick", "--set", f"optimizer.milestones={'9' * 5000}"], "must be a whole number", 1),
+        (["train", "--preset", "quick", "--set", "strategy.name=[1]"], "strategy.name must be one of unsecured", 1),
+        (["train", "--preset", "quick", "--set", 'threat.norm={"a": 1}'], "threat.norm must be one of linf, l2", 1),
+        (["evaluate", "mine", "--set", f"n={'9' * 5000}"], "n must be a whole number", 1),
+        (
+            ["train", "--preset", "quick", "--set", "threat.eps=0"],
+            "threat.eps must be above 0 where Dynamic attacks",
+            1,
+        ),
+        (["evaluate", "mine", "--set", "eps=2"], "threat.eps must be 1 or less", 1),
+        (["evaluate", "mine", "--set", "epoch=-1"], "epoch must be best, last or the number of an epoch", 1),
         (["train", "--preset", "quick", "--id", "../x"], "../x cannot name a run", 1),
         (["train", "--preset", "quick", "--id", "mine"], "There already is a run called mine", 1),
         (["train", "--preset", "quick", "--nmae", "x"], "Unrecognized arguments: --nmae x", 2),
@@ -91,6 +106,37 @@ def test_a_mistake_is_one_sentence_on_stderr(store, no_worker, capsys, words, sa
     assert out == "" and says in err
     assert err.count("\n") == 1 and "Traceback" not in err
     assert sorted(run.id for run in store.list()) == ["done", "mine", "newer"]
+
+
+@pytest.mark.parametrize("given", ["1m", "-1", "nan", "9" * 5000 + "s", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "variable, words", [("DYNAT_WORKER_IDLE", ["worker", "--once"]), ("DYNAT_LEASE", ["runs"])]
+)  # fmt: skip
+def test_a_variable_that_is_no_number_of_seconds_is_one_sentence(store, monkeypatch, capsys, variable, words, given):
+    (write_run(store.folder / "mine") / "lease.json").touch()
+    monkeypatch.setenv(variable, given)
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"{variable} must be a number of seconds")
+    assert err.count("\n") == 1 and len(err) < 200 and err[:-1].isprintable()
+
+
+def test_no_worker_is_started_that_would_end_at_once(store, monkeypatch):
+    monkeypatch.setattr("dynat_core.store.workers.start_worker", lambda *words, **how: pytest.fail("it was started"))
+    for variable, given in (("DYNAT_WORKER_IDLE", "1m"), ("DYNAT_CPU_JOBS", "9" * 5000)):
+        with monkeypatch.context() as here, pytest.raises(ConfigError, match=f"{variable} must be"):
+            here.setenv(variable, given)
+            ensure_worker(store.folder)
+
+
+@pytest.mark.parametrize("command", [["train", "--preset", "quick", "--set"], ["evaluate", "mine", "--set"]])
+def test_a_list_however_deep_is_one_sentence(store, no_worker, capsys, command):
+    """Somewhere it can be read and no more be said, and where that is depends on who asks."""
+    write_run(store.folder / "mine")
+    key = "threat.eps" if command[0] == "train" else "eps"
+    for depth in range(700, 1000):
+        assert main([*command, f"{key}={'[' * depth}{']' * depth}"]) == 1
+        assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch, capsys):
@@ -139,6 +185,13 @@ def test_the_last_line_of_train_is_the_run_folder(store, no_worker, capsys):
     assert (run.config.seed, run.config.threat.eps, run.title, run.state) == (3, 8 / 255, "007", "queued")
 
 
+def test_train_says_which_milestones_never_come(store, no_worker, capsys):
+    assert main(["train", "--preset", "quick", "--set", "optimizer.milestones=500", "--id", "mine"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == str(store.folder / "mine")
+    assert err == "optimizer.milestones: 500 is not reached in 5 epochs.\n"
+
+
 def test_a_kind_and_its_settings_can_be_set_in_any_order(store, no_worker, capsys):
     changes = ["--set", "threat.eps=0.5", "--set", "threat.norm=l2", "--set", "strategy.name=standard"]
     assert main(["train", "--preset", "quick", *changes, "--id", "demo-x"]) == 0
@@ -181,6 +234,24 @@ def test_stopping_a_queued_run_and_resuming_it(store, no_worker, capsys):
     assert store.open("mine").state == "queued"
 
 
+def test_a_run_that_ends_while_it_is_stopped_has_finished(store, capsys, monkeypatch):
+    folder = write_run(store.folder / "mine")
+    monkeypatch.setattr(Job, "request_stop", lambda job: (folder / "result.json").write_text("{}"))
+    assert main(["stop", "mine"]) == 0
+    assert capsys.readouterr().out == "mine has finished before it could be stopped.\n"
+
+
+def test_what_a_program_of_ones_own_records_needs_no_worker(store):
+    (write_run(store.folder / "own", kind="external") / "starts.jsonl").touch()
+    (finding,) = doctor._worker(store)
+    assert finding.level == "good", finding
+    write_run(store.folder / "mine")
+    (finding,) = doctor._worker(store)
+    assert (finding.level, finding.what) == ("bad", "no worker, and 1 run waits")
+    write_run(store.folder / "mine-too")
+    assert doctor._worker(store)[0].what == "no worker, and 2 runs wait"
+
+
 def test_stopping_workers_where_there_are_none(store, capsys):
     assert main(["worker", "--stop"]) == 0
     assert capsys.readouterr().out == "No worker is alive.\n"
@@ -209,8 +280,8 @@ def test_doctor_names_what_is_missing_and_how_to_mend_it(store, tmp_path, monkey
     assert "bad   The device cuda:9 is not there" in done.stdout
     assert "good  digits found" in done.stdout
     assert re.search(r"note  mnist not in .*nothing\n +to mend it: run .python -m dynat_core data mnist", done.stdout)
-    assert f"good  run store {store.folder}, 1 runs, writable" in done.stdout
-    assert 'bad   no worker, and 1 runs wait\n      to mend it: run "python -m dynat_core worker"' in done.stdout
+    assert f"good  run store {store.folder}, 1 run, writable" in done.stdout
+    assert 'bad   no worker, and 1 run waits\n      to mend it: run "python -m dynat_core worker"' in done.stdout
 
 
 def test_train_stop_resume_and_wait(store):

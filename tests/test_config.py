@@ -7,10 +7,14 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from running import write_run
 
-from dynat_core.config import Dynamic, RunConfig, Sgd, describe_eps, step_size
-from dynat_core.errors import ConfigError
+from dynat_core.config import Dynamic, RunConfig, Settings, Sgd, describe_eps, step_size
+from dynat_core.errors import ConfigError, RunError
 from dynat_core.presets import PRESETS, describe, preset
+from dynat_core.store.evaluation_settings import Ladder, asked, build, measured_threat
+from dynat_core.store.runs import RunStore
 
 REFUSED = [
     ({"strategy.alpha": "0"}, "strategy.alpha must be a size in pixels above 0"),
@@ -56,6 +60,12 @@ REFUSED = [
     ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N (got gpu)."),
     ({"precision": "quick"}, "precision must be one of 'exact' or 'fast' (got quick)."),
     ({"seed": "-1"}, "seed must be 0 or more (got -1)."),
+    ({"seed": "true"}, "seed must be a whole number (got true)."),
+    ({"data.train_size": "false"}, "data.train_size must be a whole number (got false)."),
+    ({"optimizer.milestones": "[true]"}, "optimizer.milestones.0 must be a whole number (got true)."),
+    ({"threat.eps": "true"}, "threat.eps must be a number or a fraction such as 8/255 (got true)."),
+    ({"optimizer.momentum": "false"}, "optimizer.momentum must be a number or a fraction such as 8/255 (got false)."),
+    ({"threat.norm": "l2", "threat.eps": "1e300"}, "threat.eps must be 100000 or less (got 1e+300)."),
     ({"threat": "3"}, "threat must be a group of settings (got 3)."),
     ({"recording.keep_weights": "none"}, "recording.keep_weights must be one of 'all' or 'best-last' (got none)."),
     ({"strategy.c_max.deep": "1"}, "strategy.c_max.deep is not a setting: strategy has no parts of that name."),
@@ -68,6 +78,113 @@ def test_what_is_wrong_is_said_in_one_sentence(changes, words):
         RunConfig().with_values(changes)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+def kinds_of_settings():
+    """Every class of settings of a run or a measurement."""
+    found, new = set(), {Settings}
+    while new:
+        new = {
+            kind
+            for known in new
+            for kind in known.__subclasses__()
+            if kind.__module__.startswith(("dynat_core.config", "dynat_core.store"))
+        }
+        found |= new
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", kinds_of_settings(), ids=lambda kind: kind.__name__)
+def test_a_switch_is_no_number(kind):
+    """Wherever True is taken it stays True: nowhere it becomes 1."""
+    for name, field in kind.model_fields.items():
+        for switch in (True, [True], (True,)):
+            try:
+                made = getattr(kind.model_validate({name: switch}), name)
+            except ValidationError:
+                continue
+            assert made is switch is True and field.annotation is bool, name
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"threat.eps": "0"}, "threat.eps must be above 0 where Dynamic attacks (got 0)."),
+        (
+            {"threat.eps": "0", "threat.norm": "l2", "strategy.name": "trades"},
+            "threat.eps must be above 0 where TRADES",
+        ),
+        ({"threat.eps": "0", "strategy.name": "unsecured"}, None),
+    ],
+)
+def test_an_attack_in_a_ball_of_nothing_is_not_begun_and_an_old_run_with_one_still_opens(tmp_path, changes, field):
+    config = RunConfig().with_values(changes)
+    store = RunStore(tmp_path)
+    if field is None:
+        assert store.create(config).state == "queued"
+        return
+    with pytest.raises(RunError) as caught:
+        store.create(config)
+    assert str(caught.value).startswith(field)
+    write_run(tmp_path / "old", config=config.model_dump(mode="json"))
+    assert store.open("old").config == config
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"optimizer.milestones": "[500]"}, "optimizer.milestones: 500 is not reached in 30 epochs."),
+        ({"optimizer.milestones": "[3, 30, 31]"}, "optimizer.milestones: 30, 31 are not reached in 30 epochs."),
+        ({"optimizer.milestones": "[3, 29]"}, None),
+        ({"optimizer.milestones": "[500]", "optimizer.schedule": "hold-then-fall"}, None),
+        ({"optimizer.milestones": "[500]", "strategy.name": "elsewhere", "epochs": 0}, None),
+    ],
+)
+def test_milestones_that_never_come_are_said_and_allowed(changes, says):
+    assert RunConfig().with_values(changes).unreached() == says
+
+
+EVALUATIONS_REFUSED = [
+    ({"epoch": "-1"}, "epoch must be best, last or the number of an epoch (got -1)."),
+    ({"epoch": "first"}, "epoch must be best, last or the number of an epoch (got first)."),
+    ({"epoch": "true"}, "epoch must be best, last or the number of an epoch (got true)."),
+    ({"epoch": "1.5"}, "epoch must be best, last or the number of an epoch (got 1.5)."),
+    ({"epoch": "[1]"}, "epoch must be best, last or the number of an epoch (got [1])."),
+    ({"epoch": "9" * 5000}, "epoch must be best, last or the number of an epoch"),
+    ({"seed": "true"}, "seed must be a whole number (got true)."),
+    ({"n": "true"}, "n must be a whole number (got true)."),
+    ({"images": "[]"}, "images must name at least 1 (got [])."),
+    ({"images": "-1"}, "images.0 must be 0 or more (got -1)."),
+    ({"images": "[true]"}, "images.0 must be a whole number (got true)."),
+    ({"eps": "1e300"}, "eps must be 100000 or less"),
+    ({"eps": "true"}, "eps must be a number or a fraction such as 8/255 (got true)."),
+    ({"eps": "2", "norm": "linf"}, "eps must be 1 or less where norm is linf (got 2)."),
+]
+
+
+@pytest.mark.parametrize("changes, words", EVALUATIONS_REFUSED)
+def test_what_is_wrong_with_a_measurement_is_said_in_one_sentence(changes, words):
+    with pytest.raises(ConfigError) as caught:
+        asked("ladder", changes)
+    assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
+
+
+def test_a_measurement_is_taken_as_it_is_typed():
+    found = asked("check", {"epoch": "3", "images": "4, 7", "eps": "8/255", "norm": "linf", "seed": "2"})
+    assert (found.epoch, found.images, found.eps, found.seed) == (3, (4, 7), 8 / 255, 2)
+    assert [asked("check", {"epoch": word}).epoch for word in ("best", "last", "0")] == ["best", "last", 0]
+    assert build(found.model_dump(mode="json")) == found
+
+
+def test_a_measurement_in_a_ball_that_cannot_be_is_refused_before_it_waits():
+    nothing = RunConfig().with_values({"threat.eps": 0, "strategy.name": "unsecured"})
+    with pytest.raises(ConfigError, match="own eps is 0, where there is nothing to attack; give another"):
+        measured_threat(nothing, Ladder())
+    assert measured_threat(nothing, Ladder(eps=0.1)).eps == 0.1
+    with pytest.raises(ConfigError, match="threat.eps must be 1 or less"):
+        measured_threat(RunConfig(), Ladder(eps=3))
+    assert measured_threat(RunConfig(), Ladder(eps=3, norm="l2")).eps == 3
+    assert measured_threat(RunConfig(), Ladder()) == RunConfig().threat
 
 
 @pytest.mark.parametrize(

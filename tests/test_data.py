@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import http.server
+import io
+import multiprocessing
 import os
 import pickle
+import random
 import shutil
+import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -122,9 +129,6 @@ def test_without_files_and_network_it_says_which_files_to_put_where(settings, fi
 
 
 def test_downloading_checks_what_came_and_keeps_only_the_original(tmp_path, monkeypatch):
-    import http.server
-    import threading
-
     served = tmp_path / "served"
     served.mkdir()
     contents = {name: gzip.compress(name.encode()) for name in data._IDX}
@@ -141,8 +145,6 @@ def test_downloading_checks_what_came_and_keeps_only_the_original(tmp_path, monk
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        import hashlib
-
         sums = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
         address = f"http://127.0.0.1:{server.server_port}/"
         monkeypatch.setenv("DYNAT_DATA", str(tmp_path / "mine"))
@@ -155,6 +157,57 @@ def test_downloading_checks_what_came_and_keeps_only_the_original(tmp_path, monk
         assert not list((tmp_path / "mine/FashionMNIST/raw").iterdir())
     finally:
         server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_two_jobs_that_fetch_the_same_data_set_both_get_it(name, tmp_path, monkeypatch):
+    """Each has begun with every file before either has all of it."""
+    below, _, sums = data._FILES[name]
+    contents = {file: random.Random(file).randbytes(1 << 20) for file in sums}
+    if name == "cifar10":
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w:gz") as tar:
+            for file, content in contents.items():
+                member = tarfile.TarInfo(f"{below}/{file}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        served = {"archive": out.getvalue()}
+        monkeypatch.setattr(data, "_CIFAR10_ARCHIVE_MD5", hashlib.md5(served["archive"]).hexdigest())
+    else:
+        served = contents
+    both = {f"/{file}": threading.Barrier(2, timeout=60) for file in served}
+
+    class InStep(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = served[self.path[1:]]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            both[self.path].wait()
+            self.wfile.write(content[len(content) // 2 :])
+
+        def log_message(self, format, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), InStep)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/" + ("archive" if name == "cifar10" else "")
+    monkeypatch.setenv("DYNAT_DATA", str(tmp_path))
+    found = {file: hashlib.md5(content).hexdigest() for file, content in contents.items()}
+    monkeypatch.setitem(data._FILES, name, (below, address, found))
+    try:
+        fork = multiprocessing.get_context("fork")
+        jobs = [fork.Process(target=data.fetch, args=(name,)) for _ in range(2)]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join(60)
+        assert [job.exitcode for job in jobs] == [0, 0]
+    finally:
+        server.shutdown()
+    assert {path.name: path.read_bytes() for path in (tmp_path / below).iterdir()} == contents
+    assert [path.name for path in tmp_path.iterdir()] == [below.partition("/")[0]]
 
 
 def test_augmentation_moves_pixels_no_further_than_it_says_and_repeats_itself():

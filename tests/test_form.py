@@ -108,6 +108,17 @@ def test_fields_that_do_not_fit_together_are_said_at_one_of_them(app):
     assert app.session_state["problems"] == {"strategy.T_control": "T_control must be at most epochs (4 > 3)."}
 
 
+def test_an_attack_in_a_ball_of_nothing_is_said_at_its_size(app):
+    widget(app, "threat.eps").input("0").run()
+    assert app.session_state["problems"] == {"threat.eps": "eps must be above 0 where Dynamic attacks (got 0)."}
+
+
+def test_milestones_that_never_come_are_said_below_them(app):
+    widget(app, "optimizer.milestones").input("3, 500").run()
+    assert app.session_state["problems"] == {}
+    assert "500 is not reached in 5 epochs." in [caption.value for caption in app.caption]
+
+
 def test_loading_begins_again(app):
     widget(app, "epochs").input("3").run()
     app.button("load").click().run()

@@ -13,7 +13,7 @@ from dynat_core.errors import JobError
 from dynat_core.files import read_json
 from dynat_core.store.jobs import LEASE_FILE, Job
 from dynat_core.store.workers import ensure_worker, worker_alive, worker_folder, worker_states
-from dynat_core.work.lease import Lease, Ledger
+from dynat_core.work.lease import Lease, Ledger, lease_clock
 from dynat_core.work.supervisor import Supervisor
 
 
@@ -65,6 +65,17 @@ def test_a_lease_that_is_renewed_goes_on_and_one_that_is_not_ends(clock):
     assert ledger.take("job", "b") and ledger.renew("job", "a") == "lost"
 
 
+def test_a_holder_whose_time_is_over_has_lost_the_job_even_when_the_next_one_is_done_with_it(clock):
+    ledger = Ledger(30, clock=clock)
+    ledger.take("job", "a")
+    clock.now += 40  # its machine is suspended meanwhile
+    assert ledger.take("job", "b")
+    ledger.release("job", "b")
+    clock.now += 10
+    assert ledger.renew("job", "a") == "lost"
+    assert ledger.take("job", "c"), "and it does not stand in the way of others"
+
+
 def test_a_ledger_in_place_of_one_that_died_believes_holders_and_gives_nothing_away_too_soon(clock):
     ledger = Ledger(30, forgot=True, clock=clock)
     assert not ledger.take("job", "b")
@@ -72,6 +83,7 @@ def test_a_ledger_in_place_of_one_that_died_believes_holders_and_gives_nothing_a
     assert ledger.renew("job", "a") == "held"
     clock.now += 15
     assert not ledger.take("job", "b") and ledger.take("other", "b")
+    assert ledger.renew("third", "c") == "lost", "what nobody has said for so long is over"
 
 
 def test_all_are_told_to_leave(clock):
@@ -148,6 +160,42 @@ def test_a_dead_holders_lease_file_reads_running_for_the_time_of_a_lease_and_no_
     assert job.state == "queued"
 
 
+def test_a_lease_file_from_the_future_is_nobodys(job):
+    (job.folder / LEASE_FILE).write_text("{}")
+    soon = time.time() + 1
+    os.utime(job.folder / LEASE_FILE, (soon, soon))
+    assert job.state == "running", "clocks may differ by a little"
+    os.utime(job.folder / LEASE_FILE, (soon + 3600, soon + 3600))
+    assert job.state == "queued"
+    with job.claim():
+        assert job.state == "running"
+
+
+def test_a_holder_whose_machine_was_suspended_asks_nobody_and_ends(job, clock):
+    asked: list[str] = []
+    lost: list[bool] = []
+
+    class Asked(Ledger):
+        def renew(self, job: str, holder: str):
+            asked.append(holder)
+            return super().renew(job, holder)
+
+    lease = Lease(job.folder, Asked(3, forgot=False, clock=clock), holder="a", where="here", seconds=3,
+                  lost=lambda: lost.append(True), clock=clock)  # fmt: skip
+    with lease:
+        until(lambda: asked, "it renews")
+        clock.now += 3  # of which its own waiting knows nothing
+        seen = len(asked)
+        until(lambda: lost, "it ends itself")
+        assert len(asked) <= seen + 1, "one question may have been on its way"
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no clock that goes on while the machine is suspended")
+def test_leases_are_counted_with_the_clock_that_goes_on_while_the_machine_is_suspended(monkeypatch):
+    monkeypatch.setattr(time, "clock_gettime", lambda which: {time.CLOCK_BOOTTIME: 7.0}[which])
+    assert lease_clock() == 7.0
+
+
 def test_a_job_that_somebody_keeps_is_refused_in_the_end(job):
     ledger = Ledger(0.3)
     with job.claim(), pytest.raises(JobError, match="already being worked on"), hold(job, ledger, seconds=0.3):
@@ -177,7 +225,7 @@ def test_a_holder_ends_itself_well_before_another_may_begin(job):
 
     lost: list[float] = []
     ledger = Cut(1.5)
-    with hold(job, ledger, seconds=1.5, lost=lambda: lost.append(time.monotonic())):
+    with hold(job, ledger, seconds=1.5, lost=lambda: lost.append(lease_clock())):
         renewed = ledger._held[str(job.folder)][1]
         until(lambda: lost, "it ends itself")
         assert lost[0] < renewed + 1.5, "and only then may another begin"
@@ -191,7 +239,7 @@ def test_a_holder_that_is_told_so_ends_itself_and_one_that_is_to_leave_knows_it(
         ledger.end(True)
         until(lambda: lease.ending, "it is to leave")
         assert not lost
-        ledger._held[str(job.folder)] = ("b", time.monotonic())
+        ledger._held[str(job.folder)] = ("b", lease_clock())
         until(lambda: lost, "another has it")
 
 

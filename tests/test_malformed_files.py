@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
 
-from dynat_core.errors import DynatError, ModelFileError
-from dynat_core.images import own_data
+from dynat_core.errors import DataError, DynatError, ModelFileError
+from dynat_core.images import array_files, own_data
 from dynat_core.networks import model_files, model_reader, models, state_dict
 
 MOST_MEMORY = 1_000_000_000  # bytes that reading a small file may take, torch included
@@ -502,6 +502,37 @@ def test_a_bad_data_file_ends_in_one_sentence_and_runs_nothing(case, tmp_path, m
         own_data.add(tmp_path / "x.npz", "mine")
     assert_one_sentence(str(caught.value))
     assert [p.name for p in tmp_path.iterdir()] == ["x.npz"], "something ran or was kept"
+
+
+NO_SIZE = {"text": "'<U0'", "bytes": "'|S0'", "nothing": "'|V0'", "no fields": "[]", "a field": "[('a', '<U0')]"}
+
+
+@pytest.mark.parametrize("array", ["x", "y", "class_names"])
+@pytest.mark.parametrize("kind", NO_SIZE)
+def test_an_array_that_may_claim_any_shape_is_never_read(kind, array, tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAT_DATA", str(tmp_path / "data"))
+    good = {"x": np.zeros((6, 5, 4), np.uint8), "y": np.arange(6) % 3, "class_names": np.array(list("abc"))}
+    contents = {name: written(values) for name, values in good.items()}
+    contents[array] = npy("(100000000000,)", NO_SIZE[kind])  # reading it would not be survived
+    (tmp_path / "x.npz").write_bytes(members(**contents))
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive, pytest.raises(DataError, match="no size"):
+        array_files.shape_of(archive, array)
+    with pytest.raises(DataError, match=f"{array} holds values of no size"):
+        own_data.add(tmp_path / "x.npz", "mine")
+
+
+def test_class_names_are_counted_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAT_DATA", str(tmp_path / "data"))
+    x, y = np.zeros((6, 5, 4), np.uint8), np.arange(6) % 3
+    (tmp_path / "x.npz").write_bytes(npz(x=x, y=y, class_names=np.arange(10_001).astype("<U5")))
+    with pytest.raises(DataError, match="There are 10,001 class names; at most 10,000 are read"):
+        own_data.add(tmp_path / "x.npz", "mine")
+
+
+def written(values: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, values)
+    return out.getvalue()
 
 
 def picture(kind: str, size=(5, 4), mode="RGB") -> bytes:

@@ -256,6 +256,19 @@ def test_what_wrappers_add_is_taken_off_and_said(case):
     assert [m.architecture for m in state_dict.matches(done.tensors, ordered=False)] == ["wrn-16-1"]
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_files_own_normalisation_is_used_to_the_last_bit(kind, channels):
+    mean = torch.tensor([0.4914, -1 / 3, 1e-5 / 3, 100 / 3], dtype=torch.float64)[:channels].to(kind)
+    std = torch.tensor([1 / 255, 2 / 255, 3 / 255, 4 / 255], dtype=torch.float64)[:channels].to(kind)
+    done = state_dict.tidy({"mu": mean, "sigma": std, **tiny()}, room=10**9)
+    config = Imported(architecture="wrn-16-1", normalisation=done.normalisation)
+    front = models.front(config.normalisation, channels)
+    x = torch.rand(2, channels, 4, 4)
+    shape = (1, channels, 1, 1)
+    assert torch.equal(front(x), (x - mean.float().view(shape)) / std.float().view(shape))
+
+
 def test_weights_that_fit_several_networks_name_all_of_them():
     found = state_dict.matches(state_dict.tidy(tiny("preact-resnet18"), 10**9).tensors, ordered=True)
     assert [m.architecture for m in found] == ["preact-resnet18", "preact-resnet18-input"]

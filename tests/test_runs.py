@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -17,11 +18,14 @@ from dynat_core import presets
 from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.files import append_line
 from dynat_core.recorded.histograms import BINS
-from dynat_core.store import queue
+from dynat_core.store import evaluations, queue
+from dynat_core.store.evaluation_settings import Check
 from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import reader
+from dynat_core.store.queue import waiting_for
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.work.backlog import Backlog
 
 STORE = "a store"
 WIDTH = len(BINS["fosc"]) + 1  # counts of one histogram
@@ -190,6 +194,42 @@ def test_opening_a_broken_run_says_the_same_sentence(broken_store, name):
     with pytest.raises(RunError) as error:
         broken_store.open(name)
     assert str(error.value) == Run(broken_store.folder / name).problem
+
+
+def test_a_date_that_utc_has_not_is_broken_east_of_it_too(store, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        write_run(store.folder / "a-run", created="0001-01-01T00:00:00+09:00")
+        (run,) = store.list()
+        assert run.state == "broken" and "is incomplete" in (run.problem or "")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+REQUEST = {"format": 1, "created": "2026-01-01T00:00:00+00:00", "settings": {"kind": "check"}}
+MALFORMED = {
+    "settings-a-list": {"settings": [1]},
+    "settings-text": {"settings": "check"},
+    "no-settings": {"settings": None},
+    "kind-a-list": {"settings": {"kind": ["check"]}},
+    "before-the-calendar": {"created": "0001-01-01T00:00:00+01:00"},
+    "after-the-calendar": {"created": "9999-12-31T23:59:59-01:00"},
+    "no-date": {"created": 5},
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_request_of_a_measurement_stops_nobody(store, name):
+    run = store.create(tiny(), id="a-run")
+    good = evaluations.create(run.folder, Check())
+    bad = run.folder / evaluations.FOLDER / "check-bad"
+    bad.mkdir()
+    (bad / "request.json").write_text(json.dumps({**REQUEST, **MALFORMED[name]}))
+    assert [found.name for found in evaluations.waiting(run.folder)] == [good.name]
+    assert len(Backlog(store).waiting()) == 2 and waiting_for(store) == 2
+    assert "delete its folder" in evaluations.damaged(run.folder, "check")[0]
 
 
 def test_a_format_from_the_future_says_so(broken_store):

@@ -18,9 +18,9 @@ from typing import ParamSpec, TypeVar
 from dynat_core.config import RunConfig
 from dynat_core.errors import AccessError, ConfigError, DynatError, ModelFileError
 from dynat_core.store import bookkeeping, disk, evaluations
-from dynat_core.store.evaluation_settings import Measured
+from dynat_core.store.evaluation_settings import Measured, measured_threat
 from dynat_core.store.evaluations import Evaluation
-from dynat_core.store.queue import waiting_for
+from dynat_core.store.queue import waiting_for, waiting_in
 from dynat_core.store.runs import Run
 from dynat_core.store.workers import child_environment, ensure_worker
 from ui.access import limits, person, refuse_viewers
@@ -98,8 +98,9 @@ def _refuse_more_again(job: Run | Evaluation) -> None:
 
 @editors_only
 def measure_here(run: Run, settings: Measured) -> Evaluation:
-    """Ask for a measurement that the helper of this server does at once. Raises AccessError, JobError."""
+    """Ask for a measurement that the helper of this server does at once. Raises AccessError, ConfigError, JobError."""
     _refuse_more_waiting()
+    measured_threat(run.config, settings)
     evaluation = evaluations.create(run.folder, settings, by=person())
     push(evaluation)
     return evaluation
@@ -107,8 +108,9 @@ def measure_here(run: Run, settings: Measured) -> Evaluation:
 
 @editors_only
 def measure_by_worker(run: Run, settings: Measured) -> Evaluation:
-    """Ask for a measurement that outlives browser and server. Raises AccessError, JobError."""
+    """Ask for a measurement that outlives browser and server. Raises AccessError, ConfigError, JobError."""
     _refuse_more_waiting()
+    measured_threat(run.config, settings)
     evaluation = evaluations.create(run.folder, settings, by=person())
     ensure_worker(store().folder)
     return evaluation
@@ -149,8 +151,17 @@ def prune(run: Run, every: int | None, tables: bool) -> int:
 
 @editors_only
 def restore(name: str) -> Run:
-    """Put a run back out of the trash, by its name there. Raises AccessError, RunError, JobError."""
-    return bookkeeping.restore(store(), name)
+    """Put a run back out of the trash, by its name there, and what waits in it back into the queue.
+
+    Raises AccessError, RunError, JobError.
+    """
+    waits = waiting_in(bookkeeping.in_trash(store(), name)) > 0
+    if waits:
+        _refuse_more_waiting()
+    run = bookkeeping.restore(store(), name)
+    if waits:
+        _work()
+    return run
 
 
 @editors_only

@@ -134,6 +134,8 @@ class ConfigForm:
             group, _, name = path.partition(".")
             size = getattr(getattr(self.config, group), name)
             st.caption(describe_eps(step_size(size, self.config.threat.eps)))
+        if path == "optimizer.milestones" and self.config is not None and (note := self.config.unreached()):
+            st.caption(note.partition(": ")[2])
 
     # -- the session
 
@@ -189,7 +191,9 @@ class ConfigForm:
 def judge(tree: Mapping[str, Any]) -> tuple[RunConfig | None, dict[str, str]]:
     """(settings, {}) if `tree` is whole, else (None, {dotted field: sentence}), every field that is wrong at once."""
     try:
-        return RunConfig.model_validate(tree), {}
+        config = RunConfig.model_validate(tree)
+        why = config.pointless()
+        return (None, _placed(why, tree)) if why else (config, {})
     except ValidationError as error:
         problems: dict[str, str] = {}
         for line in error.errors(include_url=False):
@@ -201,10 +205,15 @@ def judge(tree: Mapping[str, Any]) -> tuple[RunConfig | None, dict[str, str]]:
             )
             alone = ValidationError.from_exception_data(error.title, [detail])
             words = sentence(alone, RunConfig, {name: union_kinds(name) for name in UNIONS}, GROUPS)
-            place = words.partition(" ")[0]
-            field = next((p for p in as_paths(tree) if place == p or place.startswith(p + ".")), "")
-            problems.setdefault(field, words.replace(place, label_of(field), 1) if field else words)
+            problems = _placed(words, tree) | problems
         return None, problems
+
+
+def _placed(words: str, tree: Mapping[str, Any]) -> dict[str, str]:
+    """A sentence by the field that it begins with."""
+    place = words.partition(" ")[0]
+    field = next((p for p in as_paths(tree) if place == p or place.startswith(p + ".")), "")
+    return {field: words.replace(place, label_of(field), 1) if field else words}
 
 
 def as_paths(tree: Mapping[str, Any]) -> set[str]:

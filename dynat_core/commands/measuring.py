@@ -17,7 +17,7 @@ from dynat_core.store.workers import PATIENT, ensure_worker
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure a finished network: the ladder of attacks, a check of the attack, curves, or a transfer matrix."""
     from dynat_core.store import evaluations
-    from dynat_core.store.evaluation_settings import asked
+    from dynat_core.store.evaluation_settings import asked, measured_threat
 
     run = find(arguments.run)
     changes = {"n": str(arguments.n)} if arguments.n is not None else {}
@@ -26,6 +26,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         evaluation = evaluations.open_evaluation(run.folder, arguments.resume)
         evaluation.resume()
     else:
+        measured_threat(run.config, settings)  # what cannot be measured is refused now, not in the queue
         evaluation = evaluations.create(run.folder, settings)
     ensure_worker(run.folder.parent)
     code = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def train(arguments: argparse.Namespace) -> int:
         changes["name"] = json.dumps(arguments.name)
     store = RunStore()
     config = preset(arguments.preset).with_values(changes)
+    if note := config.unreached():
+        print(note, file=sys.stderr)
     run = store.create(config, id=arguments.id, launcher=f"account {os.getuid()}")
     return launched(run, arguments.wait)
 
@@ -60,10 +63,13 @@ def stop(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + _STOP_PATIENCE
     while run.running and time.monotonic() < until:
         time.sleep(0.05)
-    if run.running:
+    state = run.state
+    if state == "running":
         print(f"{run.id} stops at its next batch.")
+    elif state == "finished":
+        print(f"{run.id} has finished before it could be stopped.")
     else:
-        print(f'{run.id} is {run.state}; "python -m dynat_core resume {run.id}" goes on with it.')
+        print(f'{run.id} is {state}; "python -m dynat_core resume {run.id}" goes on with it.')
     return 0
 
 

@@ -5,7 +5,7 @@ After a `RunConfig` is built nobody checks again. What is wrong is said in one s
 
 from __future__ import annotations
 
-from dynat_core.config.base import Number, Settings, StepSize, describe_eps, parse_number, step_size
+from dynat_core.config.base import Number, Settings, StepSize, Whole, describe_eps, parse_number, step_size
 from dynat_core.config.images import SHAPES, Cifar10, Data, DataSettings, Digits, FashionMnist, Mnist, OwnData
 from dynat_core.config.networks import (
     Cifar10CNN,
@@ -33,7 +33,7 @@ from dynat_core.config.strategies import (
     Trades,
     Unsecured,
 )
-from dynat_core.config.threats import L2, Linf, Threat, threat_of
+from dynat_core.config.threats import L2, MOST_EPS, Linf, Threat, threat_of
 
 __all__ = [
     "AttackedStrategy",
@@ -56,6 +56,7 @@ __all__ = [
     "L2L",
     "Linf",
     "Mnist",
+    "MOST_EPS",
     "MnistCNN",
     "Model",
     "NORM_WORDS",
@@ -77,6 +78,7 @@ __all__ = [
     "Threat",
     "Trades",
     "Unsecured",
+    "Whole",
     "WideResNet",
     "describe_eps",
     "get_model_names",

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticKnownError
 
 
 class Settings(BaseModel):
@@ -34,7 +35,20 @@ def describe_eps(eps: float) -> str:
     return f"{eps:.4g} ({steps:.4g}/255)"
 
 
-Number = Annotated[float, BeforeValidator(parse_number)]
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic would take a switch for 0 or 1
+        raise PydanticKnownError("float_type")
+    return parse_number(value)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticKnownError("int_type")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 _OF_EPS = re.compile(r"^eps(?:/(?P<over>[0-9.]+))?$")
 

@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dynat_core.config.base import Settings
+from dynat_core.config.base import Settings, Whole
 
 
 class DataSettings(Settings):
     """What all data sets share. Sizes left empty mean all there is."""
 
-    validation_size: int = Field(
+    validation_size: Whole = Field(
         default=1000, ge=1, description="training images held out to choose the best checkpoint; test images never do"
     )
-    train_size: int | None = Field(
+    train_size: Whole | None = Field(
         default=None, ge=1, description="training images used, after the validation split; all if empty"
     )
-    test_size: int | None = Field(default=None, ge=1, description="test images used; all if empty")
+    test_size: Whole | None = Field(default=None, ge=1, description="test images used; all if empty")
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -59,7 +59,7 @@ class Digits(DataSettings):
     """8x8 grey digits that come with scikit-learn: 1,297 training and 500 test images, nothing to download."""
 
     name: Literal["digits"] = "digits"
-    validation_size: int = Field(
+    validation_size: Whole = Field(
         default=147, ge=1, description=DataSettings.model_fields["validation_size"].description
     )
 
@@ -93,14 +93,14 @@ class OwnData(Settings):
 
     name: Literal["own"] = "own"
     collection: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,79})?$", description="its name")
-    channels: int = Field(default=1, ge=1, le=64, description="channels of an image")
-    height: int = Field(default=1, ge=1, le=4096, description="rows of an image")
-    width: int = Field(default=1, ge=1, le=4096, description="columns of an image")
-    images: int = Field(default=1, ge=1, description="how many images there are")
+    channels: Whole = Field(default=1, ge=1, le=64, description="channels of an image")
+    height: Whole = Field(default=1, ge=1, le=4096, description="rows of an image")
+    width: Whole = Field(default=1, ge=1, le=4096, description="columns of an image")
+    images: Whole = Field(default=1, ge=1, description="how many images there are")
     class_names: tuple[str, ...] = Field(default=(), max_length=10_000, description="names of the classes")
     validation_size: Literal[0] = 0
     train_size: Literal[0] = 0
-    test_size: int | None = Field(default=None, ge=1, description="images used; all if empty")
+    test_size: Whole | None = Field(default=None, ge=1, description="images used; all if empty")
 
     @property
     def counts(self) -> tuple[int, int]:

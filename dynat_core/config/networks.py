@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from dynat_core.config.base import Settings
+from dynat_core.config.base import Settings, Whole
 
 
 class DigitsCNN(Settings):
@@ -37,8 +37,8 @@ class WideResNet(Settings):
     """Wide residual network; depth counts convolutions and the classifier, as in WRN-28-10 and WRN-34-10."""
 
     name: Literal["wide-resnet"] = "wide-resnet"
-    depth: int = Field(default=34, ge=10, description="layers: 10, 16, 22, 28, 34, ... (6 n + 4)")
-    width: int = Field(
+    depth: Whole = Field(default=34, ge=10, description="layers: 10, 16, 22, 28, 34, ... (6 n + 4)")
+    width: Whole = Field(
         default=10, ge=1, le=20, description="width factor: the groups have 16, 32 and 64 times as many channels"
     )
 
@@ -62,7 +62,7 @@ class Imported(Settings):
         default="", description="the file is a whole program: TorchScript or torch.export"
     )
     normalisation: str = Field(
-        default="none", max_length=40, description="what is done to the pixels first: a convention by its name"
+        default="none", max_length=200, description="what is done to the pixels first: a convention by its name"
     )
 
 

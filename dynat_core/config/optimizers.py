@@ -6,25 +6,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from dynat_core.config.base import Number, Settings
+from dynat_core.config.base import Number, Settings, Whole
 
 
 class Descent(Settings):
     """What all optimisers share."""
 
     lr: Number = Field(default=0.01, gt=0, description="learning rate of the first epoch")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum")
-    weight_decay: float = Field(default=1e-4, ge=0, description="weight decay")
-    batch: int = Field(default=128, ge=2, description="images per step")
+    momentum: Number = Field(default=0.9, ge=0, lt=1, description="momentum")
+    weight_decay: Number = Field(default=1e-4, ge=0, description="weight decay")
+    batch: Whole = Field(default=128, ge=2, description="images per step")
     schedule: Literal["milestones", "hold-then-fall"] = Field(
         default="milestones",
         description="milestones: times factor at each; hold-then-fall: lr until hold, then lr / (1 + fall * (epoch - "
         "hold)), the form of the rule that is best for a quadratic model; for a network it is a guess",
     )
-    milestones: tuple[int, ...] = Field(
+    milestones: tuple[Whole, ...] = Field(
         default=(), description="epochs after which the learning rate is multiplied by factor (schedule milestones)"
     )
-    factor: float = Field(
+    factor: Number = Field(
         default=0.1, gt=0, le=1, description="what the learning rate is multiplied by at each milestone"
     )
     hold: Number = Field(default=10.0, ge=0, description="epochs at the full rate (schedule hold-then-fall)")
@@ -36,6 +36,10 @@ class Descent(Settings):
         if any(m < 1 for m in milestones) or list(milestones) != sorted(set(milestones)):
             raise ValueError("must be epochs of at least 1 in rising order, such as [20, 40]")
         return milestones
+
+    def unreached(self, epochs: int) -> tuple[int, ...]:
+        """The milestones that come after all of so many epochs, and so change nothing."""
+        return tuple(m for m in self.milestones if m >= epochs) if self.schedule == "milestones" else ()
 
     def rate(self, t: int, step: int = 0) -> float:
         """Learning rate of epoch t = 0, 1, ...; step: updates made since training began.
@@ -56,10 +60,10 @@ class Sgd(Descent):
     """
 
     name: Literal["sgd"] = "sgd"
-    step_decay: float = Field(
+    step_decay: Number = Field(
         default=0.0, ge=0, description="the rate is divided by 1 + this times the updates made, Keras' decay; 0 is off"
     )
-    dense_l2: float = Field(
+    dense_l2: Number = Field(
         default=0.0, ge=0, description="times the sum of squares of the first dense layer's weights, added to the loss"
     )
 
@@ -76,9 +80,9 @@ class EntropySgd(Descent):
 
     name: Literal["entropy-sgd"] = "entropy-sgd"
     lr: Number = Field(default=0.1, gt=0, description="how far the weights go towards the walk's mean, first epoch")
-    walk: int = Field(default=20, ge=0, le=1000, description="steps of the walk, L, one batch each; 0 is plain SGD")
+    walk: Whole = Field(default=20, ge=0, le=1000, description="steps of the walk, L, one batch each; 0 is plain SGD")
     walk_lr: Number = Field(default=0.1, gt=0, description="learning rate of the walk")
-    memory: float = Field(default=0.75, ge=0, lt=1, description="share of the walk's mean that a step of it keeps")
+    memory: Number = Field(default=0.75, ge=0, lt=1, description="share of the walk's mean that a step of it keeps")
     noise: Number = Field(default=1e-4, ge=0, description="tau, noise of the walk; tau squared is the temperature")
     gamma: Number = Field(default=0.03, ge=0, description="pull of the walk towards the weights, at first")
     scoping: Number = Field(

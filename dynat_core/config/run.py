@@ -9,7 +9,7 @@ from typing import Any, Literal, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from dynat_core.config.base import Settings, describe_eps, step_size
+from dynat_core.config.base import Settings, Whole, describe_eps, step_size
 from dynat_core.config.images import Cifar10, Data, Digits, FashionMnist, Mnist, OwnData
 from dynat_core.config.networks import (
     Cifar10CNN,
@@ -46,10 +46,10 @@ class RunConfig(Settings):
     """Everything that decides a training run."""
 
     name: str | None = Field(default=None, max_length=120, description="a title to find the run by")
-    seed: int = Field(
+    seed: Whole = Field(
         default=0, ge=0, le=2**31 - 1, description="decides start weights, order, augmentation and attack starts"
     )
-    epochs: int = Field(default=30, ge=0, le=10_000, description="passes over the training images")
+    epochs: Whole = Field(default=30, ge=0, le=10_000, description="passes over the training images")
     data: Data = Field(default_factory=Digits, description="data set")
     model: Model = Field(default_factory=DigitsCNN, description="network")
     threat: Threat = Field(default_factory=lambda: Linf(eps=0.15), description="what the attack may change")
@@ -94,6 +94,21 @@ class RunConfig(Settings):
             or isinstance(self.model, Imported | Custom)
             or isinstance(self.data, OwnData)
         )
+
+    def pointless(self) -> str | None:
+        """Why nobody should begin this training, in one sentence. A run that is there already is read all the same."""
+        if self.threat.eps == 0 and isinstance(self.strategy, AttackedStrategy):
+            return f"threat.eps must be above 0 where {STRATEGY_WORDS[self.strategy.name]} attacks (got 0)."
+        return None
+
+    def unreached(self) -> str | None:
+        """That the learning rate will not fall at some milestones, in one sentence: a training may have been shortened
+        on purpose."""
+        late = self.optimizer.unreached(self.epochs) if self.trains_here else ()
+        if not late:
+            return None
+        named = ", ".join(map(str, late[:3])) + (", ..." if len(late) > 3 else "")
+        return f"optimizer.milestones: {named} {'is' if len(late) == 1 else 'are'} not reached in {self.epochs} epochs."
 
     @property
     def train_size(self) -> int:
@@ -167,7 +182,7 @@ class RunConfig(Settings):
         """Settings from JSON. Raises ConfigError."""
         try:
             return cls.build(json.loads(text))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"The settings are not JSON: {error}.") from error
 
     @classmethod
@@ -240,7 +255,7 @@ def _read(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or more digits than Python reads
         return value
 
 
@@ -272,7 +287,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
         raise ConfigError(f"{key} is not a setting: {head} has no parts of that name.")
     if head in _UNIONS and rest == _UNIONS[head][0]:
         kinds = _UNIONS[head][1]
-        if value in kinds and value != branch[rest]:
+        if isinstance(value, str) and value in kinds and value != branch[rest]:
             fresh = kinds[value]().model_dump(mode="json")
             tree[head] = {k: branch.get(k, default) for k, default in fresh.items()}
         tree[head][rest] = value

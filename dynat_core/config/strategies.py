@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dynat_core.config.base import Number, Settings, StepSize
+from dynat_core.config.base import Number, Settings, StepSize, Whole
 
 
 class Unsecured(Settings):
@@ -18,7 +18,7 @@ class Unsecured(Settings):
 class AttackedStrategy(Settings):
     """What strategies that attack their training images share."""
 
-    steps: int = Field(default=10, ge=1, le=1000, description="steps of the attack per training image, K")
+    steps: Whole = Field(default=10, ge=1, le=1000, description="steps of the attack per training image, K")
     alpha: StepSize = Field(default="eps/4", description="step size, in pixels or as a part of eps")
 
     @property
@@ -51,7 +51,7 @@ class Dynamic(PgdStrategy):
 
     name: Literal["dynamic"] = "dynamic"
     c_max: Number = Field(default=0.5, ge=0, description="FOSC threshold of the first epoch, in loss units")
-    T_control: int = Field(default=24, ge=1, description="epochs until the threshold reaches 0")
+    T_control: Whole = Field(default=24, ge=1, description="epochs until the threshold reaches 0")
     stop_form: Literal["box", "paper", "code"] = Field(
         default="box",
         description="FOSC that stops: with the pixel box; the paper's closed form; or the authors' code's, "
@@ -90,9 +90,9 @@ class L2L(AttackedStrategy):
     2020)."""
 
     name: Literal["l2l"] = "l2l"
-    steps: int = Field(default=10, ge=1, le=50, description="steps of the learned attack per training image, T")
+    steps: Whole = Field(default=10, ge=1, le=50, description="steps of the learned attack per training image, T")
     alpha: StepSize = Field(default="eps/4", description="half the longest step; in pixels or as a part of eps")
-    units: int = Field(default=20, ge=1, le=100, description="units of the recurrent network, shared by all pixels")
+    units: Whole = Field(default=20, ge=1, le=100, description="units of the recurrent network, shared by all pixels")
     attacker_lr: Number = Field(default=1e-3, gt=0, description="learning rate (Adam) of the recurrent network")
 
     @property
@@ -109,14 +109,14 @@ class Curriculum(PgdStrategy):
     """
 
     name: Literal["curriculum"] = "curriculum"
-    steps: int = Field(default=7, ge=1, le=1000, description="steps of the last lesson, K")
-    growth: int = Field(
+    steps: Whole = Field(default=7, ge=1, le=1000, description="steps of the last lesson, K")
+    growth: Whole = Field(
         default=1, ge=1, le=1000, description="steps a lesson has more than the one before; above 1 for short trainings"
     )
-    target: float = Field(
+    target: Number = Field(
         default=0.95, gt=0, le=1, description="training accuracy on the images of the lesson that ends it"
     )
-    patience: int = Field(
+    patience: Whole = Field(
         default=3, ge=1, description="epochs without a better one after which the lesson ends all the same"
     )
     mixing: bool = Field(
@@ -130,7 +130,7 @@ class FgsmThenPgd(PgdStrategy):
     """FGSM in the early epochs, PGD later: does it hurt to begin with weak examples? (Wang et al. 2019, figure 3)."""
 
     name: Literal["fgsm-then-pgd"] = "fgsm-then-pgd"
-    switch: int = Field(default=15, ge=0, description="epochs of FGSM, one step of eps, before PGD takes over")
+    switch: Whole = Field(default=15, ge=0, description="epochs of FGSM, one step of eps, before PGD takes over")
 
 
 class Elsewhere(Settings):

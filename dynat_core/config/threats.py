@@ -8,6 +8,8 @@ from pydantic import Field
 
 from dynat_core.config.base import Number, Settings
 
+MOST_EPS = 100_000  # pixels, in L2: further than any two images are apart
+
 
 class Linf(Settings):
     """Each pixel may change by at most eps."""
@@ -22,7 +24,9 @@ class L2(Settings):
     """The change as a whole may have Euclidean length at most eps."""
 
     norm: Literal["l2"] = "l2"
-    eps: Number = Field(default=0.5, ge=0, description="radius in pixels of [0, 1], Euclidean; a fraction may be typed")
+    eps: Number = Field(
+        default=0.5, ge=0, le=MOST_EPS, description="radius in pixels of [0, 1], Euclidean; a fraction may be typed"
+    )
 
 
 Threat = Annotated[Linf | L2, Field(discriminator="norm")]

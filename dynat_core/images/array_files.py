@@ -79,6 +79,8 @@ def shape_of(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
         raise DataError(f"The array {name} holds Python objects, which would have to be unpickled: pickled code is "
                         "never run here; save plain numbers.")  # fmt: skip
     size = dtype.itemsize
+    if size == 0:  # any shape at all would agree with the size of the member
+        raise DataError(f"The array {name} holds values of no size; save plain numbers or text.")
     for length in shape:
         size *= int(length)
     if size != entry.file_size - start or any(length < 0 for length in shape):

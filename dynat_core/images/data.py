@@ -15,6 +15,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
@@ -292,11 +293,13 @@ def fetch(name: str) -> None:
     _, address, sums = _FILES[name]
     try:
         target.mkdir(parents=True, exist_ok=True)
-        if name == "cifar10":
-            _fetch_cifar10(address, target)
-        else:
-            for path in absent:
-                _download(address + path.name, path, sums[path.name])
+        # In a folder of our own: other jobs may be fetching the same, here or on another machine.
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target) as own:
+            if name == "cifar10":
+                _fetch_cifar10(address, Path(own), target)
+            else:
+                for path in absent:
+                    os.replace(_download(address + path.name, Path(own) / path.name, sums[path.name]), path)
     except (OSError, urllib.error.URLError) as error:
         files = ", ".join(path.name for path in absent)
         raise DataError(
@@ -305,34 +308,31 @@ def fetch(name: str) -> None:
         ) from error
 
 
-def _fetch_cifar10(address: str, target: Path) -> None:
-    archive = target.parent / "cifar-10-python.tar.gz"
-    _download(address, archive, _CIFAR10_ARCHIVE_MD5)
+def _fetch_cifar10(address: str, own: Path, target: Path) -> None:
+    archive = _download(address, own / "cifar-10-python.tar.gz", _CIFAR10_ARCHIVE_MD5)
     with tarfile.open(archive) as tar:
         for member in tar.getmembers():
             file = Path(member.name).name
             if member.isfile() and file in _FILES["cifar10"][2]:
                 source = tar.extractfile(member)
                 assert source is not None
-                with source, open(target / file, "wb") as out:
+                with source, open(own / file, "wb") as out:
                     shutil.copyfileobj(source, out)
-    archive.unlink()
+                os.replace(own / file, target / file)
 
 
-def _download(address: str, path: Path, md5: str) -> None:
-    """One file, written under another name until its md5 matched."""
+def _download(address: str, path: Path, md5: str) -> Path:
+    """One file, at `path` once this returns. Raises OSError, also where its md5 is another."""
     from rich.progress import Progress
 
-    partial = path.with_name(path.name + ".part")
     digest = hashlib.md5(usedforsecurity=False)
     request = urllib.request.urlopen(address, timeout=20)  # noqa: S310 (the addresses stand above)
-    with request as source, open(partial, "wb") as out, Progress() as bar:
+    with request as source, open(path, "wb") as out, Progress() as bar:
         task = bar.add_task(path.name, total=int(source.headers.get("Content-Length") or 0) or None)
         while block := source.read(1 << 18):
             digest.update(block)
             out.write(block)
             bar.advance(task, len(block))
     if digest.hexdigest() != md5:
-        partial.unlink()
         raise OSError(f"what came from {address} is not the original file")
-    os.replace(partial, path)
+    return path

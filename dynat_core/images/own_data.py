@@ -5,6 +5,7 @@ Nothing is unpickled, and every size is read from the headers and checked before
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zipfile
@@ -79,7 +80,7 @@ def settings(name: str) -> OwnData:
                         f'"python -m dynat_core data add FILE --name {name}" makes it.')  # fmt: skip
     with opened(path) as archive:
         n, channels, height, width = shape_of(archive, "images")
-        class_names = tuple(str(c) for c in array(archive, "class_names"))
+        class_names = _class_names(archive)
     return OwnData(collection=name, channels=channels, height=height, width=width, images=n, class_names=class_names)
 
 
@@ -106,8 +107,7 @@ def _from_npz(path: Path) -> Collection:
     with opened(path) as archive:
         x_name, y_name = _one_of(archive, _IMAGES, "images"), _one_of(archive, _LABELS, "labels")
         images, labels = array(archive, x_name), array(archive, y_name)
-        named = "class_names" in members(archive)
-        class_names = tuple(str(c) for c in array(archive, "class_names").ravel()) if named else ()
+        class_names = _class_names(archive) if "class_names" in members(archive) else ()
     images, notes = _arranged(images)
     images, more = _scaled(images)
     return Collection(images, _whole(labels, len(images)), class_names, (*notes, *more))
@@ -120,6 +120,13 @@ def _one_of(archive: zipfile.ZipFile, wanted: tuple[str, ...], what: str) -> str
         listed = ", ".join(ascii(name)[1:-1][:40] for name in there[:6]) or "nothing"
         raise DataError(f"There are no {what} in it: name the array {wanted[0]} or {wanted[1]} (there is {listed}).")
     return found
+
+
+def _class_names(archive: zipfile.ZipFile) -> tuple[str, ...]:
+    count = math.prod(shape_of(archive, "class_names"))
+    if count > MAX_CLASSES:
+        raise DataError(f"There are {count:,} class names; at most {MAX_CLASSES:,} are read.")
+    return tuple(str(c) for c in array(archive, "class_names").ravel())
 
 
 def _arranged(images: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

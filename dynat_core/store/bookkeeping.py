@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynat_core.errors import ConfigError, RunError, shown
+from dynat_core.errors import ConfigError, JobError, RunError, shown
 from dynat_core.files import writing
 from dynat_core.presets import PRESETS
 from dynat_core.store.evaluations import evaluations
@@ -29,6 +29,7 @@ TAGS = 20  # of one run
 DAYS = 30  # what was deleted longer ago may go for good
 TRASH = ".trash"
 _DAY = 86_400.0
+_TRIES = 20  # at removing what somebody else removes at the same time
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}(~[0-9]{1,6})?")  # of a folder in the trash: ID, ID~2, ...
 
 
@@ -173,16 +174,26 @@ def restore(store: RunStore, name: str) -> Run:
 
     Raises RunError if there is none or if its id is taken meanwhile, JobError where the store cannot be written.
     """
-    found = [entry for entry in deleted(store) if name in (entry.name, entry.id)]
-    found = [entry for entry in found if entry.name == name and "~" in name] or found
-    if not found:
-        raise RunError(f'There is no deleted run called {shown(name)}; "python -m dynat_core restore" lists them.')
-    entry, target = found[0], store.folder / found[0].id
+    entry = _called(store, name)
+    target = store.folder / entry.id
     if os.path.lexists(target):
         raise RunError(f"There is a run called {entry.id} again; delete or move that one first.")
     with writing(store.folder):
         (store.folder / TRASH / entry.name).rename(target)
     return Run(target)
+
+
+def in_trash(store: RunStore, name: str) -> Run:
+    """The run that `restore` would put back, where it lies now. Raises RunError if there is none."""
+    return Run(store.folder / TRASH / _called(store, name).name)
+
+
+def _called(store: RunStore, name: str) -> Deleted:
+    found = [entry for entry in deleted(store) if name in (entry.name, entry.id)]
+    found = [entry for entry in found if entry.name == name and "~" in name] or found
+    if not found:
+        raise RunError(f'There is no deleted run called {shown(name)}; "python -m dynat_core restore" lists them.')
+    return found[0]
 
 
 def deleted(store: RunStore) -> list[Deleted]:
@@ -191,8 +202,9 @@ def deleted(store: RunStore) -> list[Deleted]:
     for path in _trash(store.folder):
         run = Run(path)
         title = run.id if run.state == "broken" else run.title
-        since = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
-        found.append(Deleted(path.name, path.name.partition("~")[0], title, since))
+        since = _since(path)
+        if since is not None:
+            found.append(Deleted(path.name, path.name.partition("~")[0], title, datetime.fromtimestamp(since, UTC)))
     return sorted(found, key=lambda entry: (entry.since, entry.name), reverse=True)
 
 
@@ -200,11 +212,30 @@ def empty(store: RunStore, days: float = DAYS) -> list[str]:
     """Remove for good what was deleted more than `days` days ago; returns the names. Raises ConfigError, JobError."""
     if not days >= 0:
         raise ConfigError(f"The trash is emptied of what is older than 0 days or more (got {days:g}).")
-    old = [path for path in _trash(store.folder) if path.lstat().st_mtime <= time.time() - days * _DAY]
-    for path in old:
-        with writing(path.parent):
-            path.unlink() if path.is_symlink() else shutil.rmtree(path)
-    return [path.name for path in old]
+    until = time.time() - days * _DAY
+    old = [path for path in _trash(store.folder) if (since := _since(path)) is not None and since <= until]
+    return [path.name for path in old if _removed(path)]
+
+
+def _since(path: Path) -> float | None:
+    """Since when it lies in the trash; None where somebody else has just emptied that or put it back."""
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _removed(path: Path) -> bool:
+    """Whether it was there to be removed: others may be emptying the trash, too. Raises JobError."""
+    with writing(path.parent):
+        for _ in range(_TRIES):
+            try:
+                path.unlink() if path.is_symlink() else shutil.rmtree(path)
+                return True
+            except FileNotFoundError:  # somebody else was faster with it, or with something in it
+                if not os.path.lexists(path):
+                    return False
+    raise JobError(f"{path.name} is being removed by somebody else; look again.")
 
 
 def _into_trash(store: Path, id: str) -> str:

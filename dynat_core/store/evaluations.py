@@ -29,6 +29,7 @@ from dynat_core.recorded import tables
 from dynat_core.store.evaluation_settings import Measured, build
 from dynat_core.store.jobs import Job
 from dynat_core.store.layout import odd_entry
+from dynat_core.store.request import moment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +59,7 @@ class Evaluation:
             raise RunError(self.damage)
         try:
             self.settings: Any = build(request["settings"])
-            self.created = datetime.fromisoformat(request["created"]).astimezone(UTC)
+            self.created = moment(request["created"])
             self.by = str(request.get("by") or "")
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise RunError(self.damage) from error

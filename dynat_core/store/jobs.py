@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dynat_core import machine
 from dynat_core.errors import JobError
 from dynat_core.files import read_json, replace_file, writing
 
@@ -126,19 +127,19 @@ LAG = 3.0  # seconds in which a node may still see what was there before another
 
 
 def lease_seconds() -> float:
-    """How long a lease lasts without renewal."""
-    return float(os.environ.get("DYNAT_LEASE") or LEASE)
+    """How long a lease lasts without renewal. Raises ConfigError for a DYNAT_LEASE that is no number of seconds."""
+    return machine.seconds("DYNAT_LEASE", LEASE, least=1, most=3600)
 
 
 def touched(path: Path | str) -> bool:
     """Whether a node of a cluster touched the file within the time of a lease. Opened first, since only then a network
-    file system asks its server how old it is."""
+    file system asks its server how old it is. A file from the future, of a clock that was set back, is nobody's."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
-        return time.time() - os.fstat(file).st_mtime < lease_seconds()
+        return abs(time.time() - os.fstat(file).st_mtime) < lease_seconds()
     finally:
         os.close(file)
 

@@ -30,13 +30,16 @@ def waiting_for(store: RunStore, by: str = "") -> int:
 
     by: an address as it stands in run.json; "" for everybody's.
     """
-    count = 0
-    for run in store.list():
-        if run.state == "broken":
-            continue
-        count += run.kind != "external" and run.state in UNFINISHED and by in ("", run.by)
-        count += sum(job.state in UNFINISHED and by in ("", job.by) for job in evaluations.waiting(run.folder))
-    return count
+    return sum(waiting_in(run, by) for run in store.list())
+
+
+def waiting_in(run: Run, by: str = "") -> int:
+    """The same of one run: itself, if it waits, and the measurements in it."""
+    state = run.state
+    if state == "broken":
+        return 0
+    here = run.kind != "external" and state in UNFINISHED and by in ("", run.by)
+    return here + sum(job.state in UNFINISHED and by in ("", job.by) for job in evaluations.waiting(run.folder))
 
 
 def in_turn(runs: Iterable[Run]) -> list[Run]:

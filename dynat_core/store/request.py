@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,17 @@ def read(folder: Path) -> dict[str, Any]:
         raise RunError(f"run.json of {folder.name} is damaged; put a copy back or delete the folder.")
     request = upgraded(request, folder.name)
     try:
-        datetime.fromisoformat(request["created"]).astimezone()
+        moment(request["created"])
         request["config"]
         request["kind"]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"run.json of {folder.name} is incomplete; put a copy back or delete the folder.") from error
     return request
+
+
+def moment(text: str) -> datetime:
+    """The time `text` in UTC. Raises TypeError, or ValueError, also for one that falls out of UTC's calendar."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is before year 1 or after year 9999") from error

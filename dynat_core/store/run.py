@@ -50,7 +50,7 @@ class Run(Recordings):
             return
         try:
             asked = request.read(folder)
-            self.created = datetime.fromisoformat(asked["created"]).astimezone(UTC)
+            self.created = request.moment(asked["created"])
             self._config = RunConfig.build(asked["config"])
             self.kind = str(asked["kind"])
             self.launcher = str(asked.get("launcher") or "")[:80]

@@ -66,6 +66,8 @@ class RunStore:
         """
         if kind == "training" and not config.trains_here:
             raise RunError("These settings are about a network from elsewhere: it can be measured, not trained here.")
+        if kind == "training" and (why := config.pointless()):
+            raise RunError(why)
         if id is not None and not _ID.fullmatch(id):
             raise RunError(f"{shown(id)} cannot name a run: use letters, digits, dots, hyphens and underscores.")
         created = datetime.now(UTC)

@@ -29,6 +29,7 @@ from dynat_core.store.logs import put_aside
 CLUSTER_FILE = "cluster.json"
 WORKER_LOG = "worker.log"
 ANY = "any"  # instead of a device: a worker that takes whatever is free
+IDLE = 60.0  # seconds without work after which a worker ends; DYNAT_WORKER_IDLE changes it
 _started: list[subprocess.Popen[Any]] = []
 
 
@@ -79,9 +80,10 @@ def ensure_worker(store: Path | str) -> None:
     """Start `python -m dynat_core worker` for every device of this machine that has none: detached, so they outlive
     whoever called. Does nothing where a cluster works, or where DYNAT_WORKERS=elsewhere says that others see to them.
 
-    Raises JobError where the store cannot be written.
+    Raises JobError where the store cannot be written, ConfigError where a worker would end at once with one.
     """
     store = Path(store).absolute()
+    idle_seconds()
     if os.environ.get("DYNAT_WORKERS") == "elsewhere" or cluster_alive(store):
         return
     folder = worker_folder(store)
@@ -92,6 +94,12 @@ def ensure_worker(store: Path | str) -> None:
                 process = start_worker(store, device, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             # Whoever started a worker must also take note of its end, or it stays in the process table.
             _started[:] = [*(p for p in _started if p.poll() is None), process]
+
+
+def idle_seconds() -> float:
+    """How long a worker waits for work before it ends. Raises ConfigError for a DYNAT_WORKER_IDLE that is no number of
+    seconds; inf is one."""
+    return machine.seconds("DYNAT_WORKER_IDLE", IDLE)
 
 
 def _without_worker(store: Path) -> list[str]:

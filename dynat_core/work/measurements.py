@@ -26,7 +26,7 @@ from dynat_core.errors import DynatError, RunError
 from dynat_core.files import append_line, storage_sentence
 from dynat_core.recorded import tables
 from dynat_core.store import evaluations
-from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Measured, Transfer
+from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Measured, Transfer, measured_threat
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.run import Run
 from dynat_core.store.run_writer import RunWriter
@@ -88,9 +88,7 @@ class _Work:
     @property
     def threat(self) -> Threat:
         """The radius and norm asked for, or the network's own."""
-        changes = {"threat.norm": self.settings.norm} if self.settings.norm else {}
-        changes |= {"threat.eps": self.settings.eps} if self.settings.eps else {}
-        return self.home.config.with_values(changes).threat if changes else self.home.config.threat
+        return measured_threat(self.home.config, self.settings)
 
     @property
     def epoch(self) -> int:

@@ -33,13 +33,13 @@ from dynat_core.store.workers import (
     WORKER_LOG,
     child_environment,
     cluster_alive,
+    idle_seconds,
     worker_alive,
     worker_file,
     worker_folder,
 )
 from dynat_core.work.backlog import Backlog, Task, stamp
 
-IDLE = 60.0  # seconds without work after which a worker ends; DYNAT_WORKER_IDLE changes it
 PATIENCE = 120.0  # seconds a job gets to reach its next batch when it is asked to end
 SETTLED = 4.0  # seconds that replaced code must stay as it is before a worker begins again with it
 _LOOK = 0.2  # seconds between looks at the queue and at the child
@@ -56,7 +56,7 @@ class Supervisor:
         self.folder = worker_folder(self.store.folder)
         self.device = device
         self.once = once
-        self.idle = float(os.environ.get("DYNAT_WORKER_IDLE") or IDLE)
+        self.idle = idle_seconds()
         self.backlog = Backlog(self.store)
         self._asked = 0  # how often this process was told to end
         self._code = _Code()
