@@ -6,6 +6,7 @@ second has other networks, seeds and pictures.
 
 from __future__ import annotations
 
+import gc
 import itertools
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import dynat_core as dc
-from dynat_core.attack.fosc import relative_fosc
-from dynat_core.attack.threat import Ball
+from dynat_core.attack.fosc import fosc, relative_fosc
+from dynat_core.attack.threat import Ball, Norm
 from dynat_core.check import siege
 from dynat_core.check.diagnosis import NotDiagnosable, Report, diagnosing
 from dynat_core.check.next_action import again
@@ -301,13 +302,111 @@ def test_the_settled_slope_of_a_crease_tends_to_zero_and_that_of_a_hill_does_not
     with torch.no_grad():
         left = []
         for steps in (8, 32):
-            path = siege._settled(crease, ball, y, start, steps=steps, alpha=0.3 / 64).path
-            assert path is not None
-            assert float(relative_fosc(ball, path.z[-1], path.grad[-1])) > 0.5, "a single gradient promises a gain"
-            left.append(float(siege._mean_fosc(ball, path.z[steps // 2 :], path.grad[steps // 2 :])))
+            end, rho = siege._settled(crease, ball, y, start, steps=steps, alpha=0.3 / 64)
+            assert float(relative_fosc(ball, end.z, end.grad)) > 0.5, "a single gradient promises a gain"
+            left.append(float(rho))
         assert left[1] < 0.5 * left[0] < 0.2
-        path = siege._settled(hill, ball, y, start, steps=8, alpha=0.3 / 64).path
-        assert path is not None and float(siege._mean_fosc(ball, path.z[4:], path.grad[4:])) > 0.5
+        assert float(siege._settled(hill, ball, y, start, steps=8, alpha=0.3 / 64)[1]) > 0.5
+
+
+def besieged(net: nn.Module, n: int = 40, steps: int = 50, eps: float = 0.15, norm: Norm = "linf", batch: int = 256):
+    """A siege after the clean measurement."""
+    begun = siege.Siege(net.eval(), *digits(n), eps, norm, steps=steps, seed=0, batch=batch)
+    carried_out(begun.measure_clean())
+    return begun
+
+
+def carried_out(batches) -> None:
+    with torch.no_grad():
+        list(batches)
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.15), ("l2", 0.5)])
+def test_the_settled_slope_is_that_of_all_points_kept(norm, eps):
+    net, (x, y) = shipped("demo-digits-standard"), digits(30)
+    ball, seen = Ball(x, eps, norm), []
+    with torch.no_grad():
+        start = ball.random_point(torch.Generator().manual_seed(0))
+        kept = lambda z, grad, logits: seen.append((z.clone(), grad.clone()))  # noqa: E731
+        _, rho = siege._settled(net, ball, y, start, steps=20, alpha=eps / 64, watch=kept)
+    z, grad = (torch.stack(parts) for parts in zip(*seen[10:], strict=True))
+    gap = fosc(ball, z.mean(0), grad.mean(0))
+    if norm == "linf":
+        scale = (grad.abs().mean(0) * (ball.faces[1] - ball.faces[0])).flatten(1).sum(1) / 2
+        assert torch.equal(rho, gap / scale)
+    else:
+        scale = torch.stack([fosc(ball, x, g) for g in grad]).mean(0)
+        torch.testing.assert_close(rho, gap / scale, atol=1e-5, rtol=1e-5)
+    assert len(seen) == 21
+
+
+class Weighing(nn.Module):
+    """Counts the pixels that are in memory at its `at`-th call."""
+
+    def __init__(self, net: nn.Module, at: int) -> None:
+        super().__init__()
+        self.net, self.at, self.calls, self.alive = net, at, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            tensors = [t for t in gc.get_objects() if type(t) is Tensor]
+            self.alive = sum(t.numel() for t in tensors if t.shape[-3:] == x.shape[1:])
+        return self.net(x)
+
+
+@pytest.mark.parametrize("at", [20, 52])  # at the end of the first part, and of the settling
+def test_a_climb_keeps_no_path_of_its_points(at):
+    net = Weighing(shipped("demo-digits-standard"), at + 1)
+    begun = besieged(net, n=37)
+    known = sum(t.numel() for t in gc.get_objects() if type(t) is Tensor and t.shape[-3:] == begun.x.shape[1:])
+    carried_out(begun.climb(0))
+    assert net.alive - known < 16 * begun.x.numel(), "a path of 20 steps is 42 times the images"
+
+
+@pytest.mark.parametrize("asked, made, gradients", [(3, 6, 9), (6, 7, 10), (10, 10, 13), (50, 50, 53)])
+def test_the_steps_that_are_told_and_the_gradients_that_are_counted_are_those_made(asked, made, gradients):
+    net = Weighing(shipped("demo-digits-standard"), -1)
+    begun = besieged(net, n=8, steps=asked, eps=0.01)
+    before, calls = begun.spent, net.calls
+    standing = len(begun.standing)
+    carried_out(begun.climb(0))
+    assert sum(begun.plan) == made and net.calls - calls == begun.gradients == gradients
+    assert begun.spent - before == gradients * standing
+    told = diagnose(shipped("demo-digits-standard"), *digits(8), eps=0.01, steps=asked, restarts=1).settings
+    assert told["words"].startswith(f"PGD-{made} x 1") and told["steps"] == asked and told["steps_made"] == made
+
+
+class Failing(nn.Module):
+    """A network on a device that holds no more than 12 images while it is `armed`, from the `late`-th call on."""
+
+    def __init__(self, net: nn.Module, late: int) -> None:
+        super().__init__()
+        self.net, self.late, self.armed, self.calls = net, late, False, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.armed
+        if self.armed and len(x) > 12 and self.calls > self.late:
+            raise torch.OutOfMemoryError(f"no room for {len(x)} images")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("attack", ["climb", "blind", "at"])
+def test_a_second_try_with_fewer_images_is_the_same_attack(attack):
+    """Whatever the first try drew and found before memory ran out."""
+    found, size = [], 256
+    for armed in (True, False):
+        net = Failing(shipped("demo-digits-standard"), 30 if attack == "blind" else 5)
+        begun = besieged(net, n=40, steps=6, eps=0.25)
+        blind, accuracy = np.zeros(40, dtype=bool), {}
+        net.armed, begun.batch = armed, size
+        attacks = {"climb": begun.climb(1), "blind": begun.blind(blind), "at": begun.at(0.2, accuracy)}
+        carried_out(attacks[attack])
+        size = begun.batch
+        columns = (begun.margin, begun.rho, begun.robust, begun.predicted, torch.tensor(blind))
+        found.append([accuracy, *(column.nan_to_num(9.0).tolist() for column in columns)])
+    assert size < 13 and found[0] == found[1]
+    assert any(found[0][-1]) == (attack == "blind")
 
 
 @pytest.mark.parametrize("advice, lights, expected", [

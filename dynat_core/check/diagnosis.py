@@ -201,7 +201,7 @@ class _Diagnosis:
         """How much is done, in gradient evaluations: those to come are guessed from the images that still stand."""
         siege = self.siege
         n, left = len(siege.x), int(siege.robust.sum())
-        whole = siege.steps + len(siege.phases)
+        whole = siege.gradients
         to_come = left * whole * (self.restarts - max(self.climbed, 1))
         if not self.climbed:
             to_come += int((siege.robust & ~siege.attacked).sum()) * whole
@@ -282,6 +282,7 @@ class _Diagnosis:
             "eps": siege.eps,
             "norm": siege.norm,
             "steps": siege.steps,
+            "steps_made": sum(siege.plan),
             "restarts": self.restarts,
             "loss": "margin",
             "seed": siege.seed,
@@ -289,7 +290,7 @@ class _Diagnosis:
             "n": len(siege.x),
             "batch": siege.batch,
             "batch_halved": siege.batch < self.asked_batch,
-            "words": f"PGD-{siege.steps} x {self.restarts}, margin loss, {of}",
+            "words": f"PGD-{sum(siege.plan)} x {self.restarts}, margin loss, {of}",
             "accuracy_with_logits_scaled": {str(k): v for k, v in sorted(self.scaled.items())},
             "accuracy_at_large_eps": self.margin_at.get(large) if large else None,
         }
