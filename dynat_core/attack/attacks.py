@@ -296,8 +296,8 @@ def pgd(
     y: (n,) labels. start: a uniform random point of the ball, the clean image, or an (n, ...) tensor (projected first).
     stop: see `fosc.stop_below`. restarts: independent starts, the best outcome of each sample is kept: fooling first,
     then the higher loss; `gradients` adds up over them, the path is that of the first. keep: the last point of each
-    climb, or the best one seen. generator: makes random starts repeatable. final, watch: see `ascend`. Raises ValueError
-    for steps < 0, alpha <= 0, restarts < 1, or a path, restarts or "best" without the final gradient.
+    climb, or the best one seen. generator: makes random starts repeatable. final, watch: see `ascend`. Raises
+    ValueError for steps < 0, alpha <= 0, restarts < 1, or a path, restarts or "best" without the final gradient.
     """
     if steps < 0 or alpha < 0 or (alpha == 0 and ball.eps > 0):
         raise ValueError(f"PGD needs steps of 0 or more and a step size above 0 (got steps={steps}, alpha={alpha})")

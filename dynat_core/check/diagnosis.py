@@ -38,10 +38,11 @@ class Report:
     columns of a run's table of samples under PGD-20 on cross-entropy, one row per image. paths: PGD-20 on the margin
     loss step by step on the images that the lights are about, then on others, as many as fit into 32 MB.
 
-    samples: index, label, clean_correct, predicted (at the strongest point found), robust_correct, broken_by (which
-    attack broke it first, "" if none), restart (which restart, -1), margin (true logit minus best other), fosc,
-    relative_fosc (box, margin loss), gradient_l1, advice (done, more steps, smaller steps, masked; "" for images that
-    are broken).
+    samples: index, label, clean_correct, predicted (at the point that broke it), robust_correct, broken_by (which
+    attack broke it first, "" if none), restart (which restart, -1), margin (true logit minus best other: at that point,
+    or else the smallest that was seen), fosc, relative_fosc (box, margin loss) and gradient_l1 at the end of the climb
+    that came nearest, advice (done, more steps, smaller steps, masked). The last four are for images that survived: NaN
+    and "" for others.
     """
 
     verdict: Verdict
@@ -286,7 +287,7 @@ class _Diagnosis:
             "restarts": self.restarts,
             "loss": "margin",
             "seed": siege.seed,
-            "step_sizes": ", ".join(f"eps/{over}" for _, over in siege.phases) + f", settling eps/{siege.settle}",
+            "step_sizes": ", ".join(f"eps/{over}" for _, over in siege.phases) + f", settling {_range(*siege.settle)}",
             "n": len(siege.x),
             "batch": siege.batch,
             "batch_halved": siege.batch < self.asked_batch,
@@ -294,6 +295,10 @@ class _Diagnosis:
             "accuracy_with_logits_scaled": {str(k): v for k, v in sorted(self.scaled.items())},
             "accuracy_at_large_eps": self.margin_at.get(large) if large else None,
         }
+
+
+def _range(first: int, last: int) -> str:
+    return f"eps/{first}" if first == last else f"eps/{first} to eps/{last}"
 
 
 def with_image_numbers(report: Report, index: np.ndarray) -> Report:
