@@ -6,6 +6,7 @@ second has other networks, seeds and pictures.
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 from pathlib import Path
@@ -171,6 +172,48 @@ def test_a_good_model_passes_every_check():
     assert [
         f.sentence for f in preflight(shipped("demo-digits-standard"), Ball(digits()[0], 0.1), digits()[1]) if not f.ok
     ] == []
+
+
+@pytest.mark.parametrize("changed, words", [
+    ({"y": torch.tensor([0.9, 1.7, 2.2])}, "give one whole number for each image"),
+    ({"x": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}, "give floats of shape"),
+])  # fmt: skip
+def test_what_was_given_is_judged_before_it_is_cast(changed, words):
+    x, y = digits(3)
+    asked = {"x": x, "y": y} | changed
+    net = shipped("demo-digits-standard")
+    with pytest.raises(NotDiagnosable, match=words):
+        diagnose(net, **asked, eps=0.1, steps=3, restarts=1)
+    name = "labels" if "y" in changed else "images"
+    report = diagnose(net, **asked, eps=0.1, steps=3, restarts=1, overridden=(name,))
+    assert f"Overridden: {name}" in report.verdict.sentence
+    assert [f.name for f in report.findings].count(name) == 1
+
+
+class Shown(nn.Module):
+    """A network that keeps how far from `x` the furthest image was that it was shown."""
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dtype == next(self.net.parameters()).dtype
+        return self.net(x)
+
+
+def test_a_model_in_half_precision_is_attacked_within_eps_of_images_in_single():
+    x, y = digits(20)
+    net = Shown(shipped("demo-digits-standard"), torch.bfloat16).eval()
+    report = diagnose(net, x, y, eps=8 / 255, steps=10, restarts=1)
+    assert report.paths is not None and np.abs(report.paths.z - report.paths.x[:, None]).max() <= 8 / 255 + 1e-6
+    assert report.settings["model"].startswith("Shown, ")
+    rows = report.samples[report.samples.robust_correct]
+    again_rows = list(again(net, x[rows["index"].tolist()], y[rows["index"].tolist()], rows, "more steps", eps=0.1,
+                            norm="linf", steps=3, restarts=1, seed=0))[-1].samples  # fmt: skip
+    assert again_rows is not None and len(again_rows) == len(rows)
+    whole = diagnose(Shown(net.net, torch.float64).eval(), x, y, eps=8 / 255, steps=10, restarts=1)
+    assert whole.verdict.n == 20
 
 
 @pytest.mark.parametrize("bad", [{"eps": "0"}, {"eps": "big"}, {"steps": 2}, {"restarts": 0}, {"norm": "l1"}])
@@ -418,10 +461,10 @@ def test_settling_under_l2_never_loses_what_was_climbed_and_leaves_less_to_climb
     begun = siege.Siege(net, x, y, eps, "l2", steps=steps, seed=0, batch=100)
     ball = begun.ball(slice(None))
     with torch.no_grad():
-        start = z = ball.random_point(torch.Generator().manual_seed(0))
-        for count, (_, over) in zip(begun.plan[:-1], begun.phases, strict=True):
-            climbed = dc.pgd(net, ball, y, steps=count, alpha=eps / over, loss="margin", start=z)
-            z = climbed.z
+        start = ball.random_point(torch.Generator().manual_seed(0))
+        first, second, _ = begun.plan
+        climbed = dc.pgd(net, ball, y, steps=first, alpha=eps / 4, loss="margin", start=start)
+        climbed = dc.pgd(net, ball, y, steps=second, alpha=eps / 16, loss="margin", start=climbed.z)
         rho, _, end, _ = begun._phases(ball, y, start)
     assert (end.loss >= climbed.loss - 1e-4).all()
     before = relative_fosc(ball, climbed.z, climbed.grad)

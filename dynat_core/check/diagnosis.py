@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from dynat_core.attack.attacks import in_eval_mode
 from dynat_core.attack.threat import Norm
-from dynat_core.check.preflight import Finding, preflight
+from dynat_core.check.preflight import Finding, given, preflight
 from dynat_core.check.siege import NOISE, SEARCH, SHORT, Siege
 from dynat_core.check.verdict import Light, Verdict, masked, not_yet, optimised, restarts_agree
 from dynat_core.config import NORM_WORDS, describe_eps, parse_number, threat_of
 from dynat_core.errors import DynatError
 from dynat_core.images.data import Split
 from dynat_core.recorded.trajectories import Trajectories
-from dynat_core.training.evaluate import described, paths
+from dynat_core.training.evaluate import paths
 
 BATCH = {"cpu": 256, "cuda": 1024}  # images at a time; halved when memory runs out
 FIRST = 32  # images of the first batches, so that there is something to show soon
@@ -123,10 +123,13 @@ def diagnosing(
     if restarts < 1:
         raise ValueError(f"restarts must be 1 or more (got {restarts})")
     yield Stage("looking at model and images", 0.0)
-    found = preflight(model, siege.ball(slice(None)), siege.y)
-    for finding in found:
-        if finding.fatal and not finding.ok and finding.name not in overridden:
-            raise NotDiagnosable(finding.sentence)
+    found: list[Finding] = []
+    # what was given is judged as it was given: cast, labels of 1.7 are whole numbers and bytes are floats
+    for look in (lambda: given(x, y), lambda: preflight(siege.model, siege.ball(slice(None)), siege.y)):
+        found += [finding for finding in look() if finding.name not in {known.name for known in found}]
+        for finding in found:
+            if finding.fatal and not finding.ok and finding.name not in overridden:
+                raise NotDiagnosable(finding.sentence)
     yield from _Diagnosis(siege, restarts, tuple(found), overridden).stages()
 
 
@@ -143,7 +146,9 @@ def besiege(
         raise ValueError(f"it takes 3 steps and a label for each image (got {steps} and {len(x)}/{len(y)})")
     first = next((p for p in model.parameters()), x)
     at_once = batch or BATCH.get(first.device.type, BATCH["cpu"])
-    x, y = x.to(first.device, first.dtype), y.to(first.device).long()
+    # in half precision a point of the ball would be rounded out of it
+    dtype = first.dtype if first.dtype in (torch.float32, torch.float64) else torch.float32
+    x, y = x.to(first.device, dtype), y.to(first.device).long()
     return Siege(model, x, y, float(radius), norm, steps=steps, seed=seed, batch=at_once)
 
 
@@ -279,7 +284,7 @@ class _Diagnosis:
         siege = self.siege
         of = f"{NORM_WORDS[siege.norm]} eps {describe_eps(siege.eps)}"
         return {
-            "model": described(siege.model),
+            "model": siege.described,
             "eps": siege.eps,
             "norm": siege.norm,
             "steps": siege.steps,

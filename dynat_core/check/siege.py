@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from dynat_core.attack.attacks import Attacked, Loss, Watch, cross_entropy, margin, margin_loss, pgd, value_and_grad
 from dynat_core.attack.fosc import fosc, relative_fosc
+from dynat_core.attack.inputs import for_any_precision
 from dynat_core.attack.memory import all_or_half
 from dynat_core.attack.threat import Ball, Norm, inner
 from dynat_core.check.verdict import stall
-from dynat_core.training.evaluate import generator_for, measures
+from dynat_core.training.evaluate import described, generator_for, measures
 
 SEARCH = 150  # queries of the random search on each image that is left
 NOISE = 10  # random corners tried on each image
@@ -29,9 +30,9 @@ SHORT = 20  # steps of the attacks that are compared with each other
 class Siege:
     """A model, n images and what each attack did to them. The model must be in eval mode.
 
-    x: (n, C, H, W) in [0, 1]; y: (n,) int64, both on the model's device. batch: images at a time; halved when the
-    device runs out of memory. Arrays over the images: correct (without an attack), robust (still right after
-    everything so far), attacked (by the main attack at least once), restart (that broke it, -1), by (which attack broke
+    x: (n, C, H, W) in [0, 1], float32 or float64; y: (n,) int64, both on the model's device. batch: images at a time;
+    halved when the device runs out of memory. Arrays over the images: correct (without an attack), robust (still right
+    after everything so far), attacked (by the main attack at least once), restart (that broke it, -1), by (which attack broke
     it, "" none); predicted and margin at the point that broke it, or else the label and the smallest margin that was
     seen; fosc, rho (relative, box form), l1 (of the gradient) of the margin loss and advice (see `verdict.stall`) at
     the end of the climb that came nearest, for images that stand: NaN for others.
@@ -40,7 +41,8 @@ class Siege:
     def __init__(
         self, model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: Norm, *, steps: int, seed: int, batch: int
     ) -> None:
-        self.model, self.x, self.y, self.eps, self.steps = model, x, y, eps, steps
+        self.described, self.model = described(model), for_any_precision(model)
+        self.x, self.y, self.eps, self.steps = x, y, eps, steps
         self.norm: Norm = norm
         self.seed, self.batch = seed, batch
         self.phases, self.settle = PHASES, SETTLE[norm]
