@@ -32,10 +32,10 @@ class Siege:
 
     x: (n, C, H, W) in [0, 1], float32 or float64; y: (n,) int64, both on the model's device. batch: images at a time;
     halved when the device runs out of memory. Arrays over the images: correct (without an attack), robust (still right
-    after everything so far), attacked (by the main attack at least once), restart (that broke it, -1), by (which attack broke
-    it, "" none); predicted and margin at the point that broke it, or else the label and the smallest margin that was
-    seen; fosc, rho (relative, box form), l1 (of the gradient) of the margin loss and advice (see `verdict.stall`) at
-    the end of the climb that came nearest, for images that stand: NaN for others.
+    after everything so far), attacked (by the main attack at least once), restart (that broke it, -1), by (which attack
+    broke it, "" none); predicted and margin at the point that broke it, or else the label and the smallest margin that
+    was seen; fosc, rho (relative, box form), l1 (of the gradient) of the margin loss and advice (see `verdict.stall`)
+    at the end of the climb that came nearest, for images that stand: NaN for others.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class Siege:
                 z = torch.where(better.view(-1, 1, 1, 1), tried, z)
                 first = (logits.argmax(1) != y) & (fooled < 0)
                 predicted, at = torch.where(first, logits.argmax(1), predicted), torch.where(first, now, at)
-                fooled[first] = query
+                fooled = fooled.masked_fill(first, query)
             hit, left = who[fooled >= 0], who[fooled < 0]
             self._break(hit, predicted[fooled >= 0], at[fooled >= 0])
             self.margin[left] = torch.fmin(self.margin[left], best[fooled < 0])
