@@ -6,6 +6,8 @@ second has other networks, seeds and pictures.
 
 from __future__ import annotations
 
+import copy
+import gc
 import itertools
 from pathlib import Path
 
@@ -16,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 import dynat_core as dc
-from dynat_core.attack.fosc import relative_fosc
-from dynat_core.attack.threat import Ball
+from dynat_core.attack.fosc import fosc, relative_fosc
+from dynat_core.attack.threat import Ball, Norm
 from dynat_core.check import siege
 from dynat_core.check.diagnosis import NotDiagnosable, Report, diagnosing
 from dynat_core.check.grey import sure_to_fall
@@ -72,6 +74,8 @@ def test_every_count_can_be_recounted_from_the_samples():
     assert ((rows.broken_by == "") == rows.robust_correct).all()
     assert ((rows.predicted == rows.label) == rows.robust_correct).all()
     assert ((rows.margin > 0) == rows.robust_correct).all()
+    for name in ("fosc", "relative_fosc", "gradient_l1"):  # of another point than the one that broke it
+        assert (rows[name].isna() == ~rows.robust_correct).all()
     light = report.verdict.lights[0]
     stuck = rows[rows.robust_correct & ~(rows.relative_fosc <= 0.1)]
     assert sorted(light.images) == stuck["index"].tolist() and light.n == rows.robust_correct.sum()
@@ -169,6 +173,48 @@ def test_a_good_model_passes_every_check():
     assert [
         f.sentence for f in preflight(shipped("demo-digits-standard"), Ball(digits()[0], 0.1), digits()[1]) if not f.ok
     ] == []
+
+
+@pytest.mark.parametrize("changed, words", [
+    ({"y": torch.tensor([0.9, 1.7, 2.2])}, "give one whole number for each image"),
+    ({"x": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}, "give floats of shape"),
+])  # fmt: skip
+def test_what_was_given_is_judged_before_it_is_cast(changed, words):
+    x, y = digits(3)
+    asked = {"x": x, "y": y} | changed
+    net = shipped("demo-digits-standard")
+    with pytest.raises(NotDiagnosable, match=words):
+        diagnose(net, **asked, eps=0.1, steps=3, restarts=1)
+    name = "labels" if "y" in changed else "images"
+    report = diagnose(net, **asked, eps=0.1, steps=3, restarts=1, overridden=(name,))
+    assert f"Overridden: {name}" in report.verdict.sentence
+    assert [f.name for f in report.findings].count(name) == 1
+
+
+class Shown(nn.Module):
+    """A network that keeps how far from `x` the furthest image was that it was shown."""
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dtype == next(self.net.parameters()).dtype
+        return self.net(x)
+
+
+def test_a_model_in_half_precision_is_attacked_within_eps_of_images_in_single():
+    x, y = digits(20)
+    net = Shown(shipped("demo-digits-standard"), torch.bfloat16).eval()
+    report = diagnose(net, x, y, eps=8 / 255, steps=10, restarts=1)
+    assert report.paths is not None and np.abs(report.paths.z - report.paths.x[:, None]).max() <= 8 / 255 + 1e-6
+    assert report.settings["model"].startswith("Shown, ")
+    rows = report.samples[report.samples.robust_correct]
+    again_rows = list(again(net, x[rows["index"].tolist()], y[rows["index"].tolist()], rows, "more steps", eps=0.1,
+                            norm="linf", steps=3, restarts=1, seed=0))[-1].samples  # fmt: skip
+    assert again_rows is not None and len(again_rows) == len(rows)
+    whole = diagnose(Shown(net.net, torch.float64).eval(), x, y, eps=8 / 255, steps=10, restarts=1)
+    assert whole.verdict.n == 20
 
 
 @pytest.mark.parametrize("bad", [{"eps": "0"}, {"eps": "big"}, {"steps": 2}, {"restarts": 0}, {"norm": "l1"}])
@@ -351,13 +397,164 @@ def test_the_settled_slope_of_a_crease_tends_to_zero_and_that_of_a_hill_does_not
     with torch.no_grad():
         left = []
         for steps in (8, 32):
-            path = siege._settled(crease, ball, y, start, steps=steps, alpha=0.3 / 64).path
-            assert path is not None
-            assert float(relative_fosc(ball, path.z[-1], path.grad[-1])) > 0.5, "a single gradient promises a gain"
-            left.append(float(siege._mean_fosc(ball, path.z[steps // 2 :], path.grad[steps // 2 :])))
+            end, rho = siege._settled(crease, ball, y, start, [0.3 / 64] * steps)
+            assert float(relative_fosc(ball, end.z, end.grad)) > 0.5, "a single gradient promises a gain"
+            left.append(float(rho))
         assert left[1] < 0.5 * left[0] < 0.2
-        path = siege._settled(hill, ball, y, start, steps=8, alpha=0.3 / 64).path
-        assert path is not None and float(siege._mean_fosc(ball, path.z[4:], path.grad[4:])) > 0.5
+        assert float(siege._settled(hill, ball, y, start, [0.3 / 64] * 8)[1]) > 0.5
+
+
+def besieged(net: nn.Module, n: int = 40, steps: int = 50, eps: float = 0.15, norm: Norm = "linf", batch: int = 256):
+    """A siege after the clean measurement."""
+    begun = siege.Siege(net.eval(), *digits(n), eps, norm, steps=steps, seed=0, batch=batch)
+    carried_out(begun.measure_clean())
+    return begun
+
+
+def carried_out(batches) -> None:
+    with torch.no_grad():
+        list(batches)
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.15), ("l2", 0.5)])
+def test_the_settled_slope_is_that_of_all_points_kept(norm, eps):
+    net, (x, y) = shipped("demo-digits-standard"), digits(30)
+    ball, seen = Ball(x, eps, norm), []
+    with torch.no_grad():
+        start = ball.random_point(torch.Generator().manual_seed(0))
+        kept = lambda z, grad, logits: seen.append((z.clone(), grad.clone()))  # noqa: E731
+        _, rho = siege._settled(net, ball, y, start, [eps / 64] * 20, watch=kept)
+    z, grad = (torch.stack(parts) for parts in zip(*seen[10:], strict=True))
+    gap = fosc(ball, z.mean(0), grad.mean(0))
+    if norm == "linf":
+        scale = (grad.abs().mean(0) * (ball.faces[1] - ball.faces[0])).flatten(1).sum(1) / 2
+        assert torch.equal(rho, gap / scale)
+    else:
+        scale = torch.stack([fosc(ball, x, g) for g in grad]).mean(0)
+        torch.testing.assert_close(rho, gap / scale, atol=1e-5, rtol=1e-5)
+    assert len(seen) == 21
+
+
+class Weighing(nn.Module):
+    """Counts the pixels that are in memory at its `at`-th call."""
+
+    def __init__(self, net: nn.Module, at: int) -> None:
+        super().__init__()
+        self.net, self.at, self.calls, self.alive = net, at, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            tensors = [t for t in gc.get_objects() if type(t) is Tensor]
+            self.alive = sum(t.numel() for t in tensors if t.shape[-3:] == x.shape[1:])
+        return self.net(x)
+
+
+@pytest.mark.parametrize("at", [20, 52])  # at the end of the first part, and of the settling
+def test_a_climb_keeps_no_path_of_its_points(at):
+    net = Weighing(shipped("demo-digits-standard"), at + 1)
+    begun = besieged(net, n=37)
+    known = sum(t.numel() for t in gc.get_objects() if type(t) is Tensor and t.shape[-3:] == begun.x.shape[1:])
+    carried_out(begun.climb(0))
+    assert net.alive - known < 16 * begun.x.numel(), "a path of 20 steps is 42 times the images"
+
+
+@pytest.mark.parametrize("asked, made, gradients", [(3, 6, 9), (6, 7, 10), (10, 10, 13), (50, 50, 53)])
+def test_the_steps_that_are_told_and_the_gradients_that_are_counted_are_those_made(asked, made, gradients):
+    net = Weighing(shipped("demo-digits-standard"), -1)
+    begun = besieged(net, n=8, steps=asked, eps=0.01)
+    before, calls = begun.spent, net.calls
+    standing = len(begun.standing)
+    carried_out(begun.climb(0))
+    assert sum(begun.plan) == made and net.calls - calls == begun.gradients == gradients
+    assert begun.spent - before == gradients * standing
+    told = diagnose(shipped("demo-digits-standard"), *digits(8), eps=0.01, steps=asked, restarts=1).settings
+    assert told["words"].startswith(f"PGD-{made} x 1") and told["steps"] == asked and told["steps_made"] == made
+
+
+class Failing(nn.Module):
+    """A network on a device that holds no more than 12 images while it is `armed`, from the `late`-th call on."""
+
+    def __init__(self, net: nn.Module, late: int) -> None:
+        super().__init__()
+        self.net, self.late, self.armed, self.calls = net, late, False, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.armed
+        if self.armed and len(x) > 12 and self.calls > self.late:
+            raise torch.OutOfMemoryError(f"no room for {len(x)} images")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("attack", ["climb", "blind", "at"])
+def test_a_second_try_with_fewer_images_is_the_same_attack(attack):
+    """Whatever the first try drew and found before memory ran out."""
+    found, size = [], 256
+    for armed in (True, False):
+        net = Failing(shipped("demo-digits-standard"), 30 if attack == "blind" else 5)
+        begun = besieged(net, n=40, steps=6, eps=0.25)
+        blind, accuracy = np.zeros(40, dtype=bool), {}
+        net.armed, begun.batch = armed, size
+        attacks = {"climb": begun.climb(1), "blind": begun.blind(blind), "at": begun.at(0.2, accuracy)}
+        carried_out(attacks[attack])
+        size = begun.batch
+        columns = (begun.margin, begun.rho, begun.robust, begun.predicted, torch.tensor(blind))
+        found.append([accuracy, *(column.nan_to_num(9.0).tolist() for column in columns)])
+    assert size < 13 and found[0] == found[1]
+    assert any(found[0][-1]) == (attack == "blind")
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize("name, eps", [("standard", 1.0), ("smooth", 0.6)])
+def test_settling_under_l2_never_loses_what_was_climbed_and_leaves_less_to_climb(name, eps, steps):
+    net, (x, y) = shipped("demo-digits-standard") if name == "standard" else perceptron(1, True), digits(100)
+    begun = siege.Siege(net, x, y, eps, "l2", steps=steps, seed=0, batch=100)
+    ball = begun.ball(slice(None))
+    with torch.no_grad():
+        start = ball.random_point(torch.Generator().manual_seed(0))
+        first, second, _ = begun.plan
+        climbed = dc.pgd(net, ball, y, steps=first, alpha=eps / 4, loss="margin", start=start)
+        climbed = dc.pgd(net, ball, y, steps=second, alpha=eps / 16, loss="margin", start=climbed.z)
+        rho, _, end, _ = begun._phases(ball, y, start)
+    assert (end.loss >= climbed.loss - 1e-4).all()
+    before = relative_fosc(ball, climbed.z, climbed.grad)
+    assert (rho[-1] <= before.median()).float().mean() > 0.65, "and it was half of them before"
+
+
+def test_a_random_search_under_l2_keeps_what_it_found_and_goes_as_far_as_the_radius():
+    x, ball = torch.full((50, 3, 12, 12), 0.5), Ball(torch.full((50, 3, 12, 12), 0.5), 1.0, "l2")
+    randomness = torch.Generator().manual_seed(0)
+    first = siege._square(ball, x, randomness, 0.0)
+    assert torch.allclose((first - x).flatten(1).norm(dim=1), torch.ones(50), atol=1e-5)
+    second = siege._square(ball, first, randomness, 0.9)
+    assert torch.allclose((second - x).flatten(1).norm(dim=1), torch.ones(50), atol=0.3)
+    kept = ((second - x) * (first - x)).flatten(1).sum(1)
+    assert kept.mean() > 0.5, "the first square is most of the way still"
+
+
+class Lowest(nn.Module):
+    """A network that keeps the smallest margin that each of the first 30 digits was shown with."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.least = net, torch.full((30,), float("inf"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores, y = self.net(x), digits(30)[1][:, None]
+        others = scores.scatter(1, y, float("-inf")).amax(1)
+        self.least = torch.minimum(self.least, (scores.gather(1, y)[:, 0] - others).detach())
+        return scores
+
+
+def test_a_search_tells_the_smallest_margin_of_images_that_stand():
+    net = Lowest(shipped("demo-digits-standard"))
+    begun = besieged(net, n=30, eps=0.05)
+    clean = begun.margin.clone()
+    assert begun.correct.all()
+    carried_out(begun.blind(np.zeros(30, dtype=bool)))
+    left = begun.standing
+    assert len(left) > 20 and torch.equal(begun.margin[left], net.least[left])
+    assert (begun.margin[left] < clean[left]).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("advice, lights, expected", [
@@ -383,6 +580,8 @@ def test_a_next_action_starts_from_what_stood_and_never_unbreaks(action):
     assert first is not None and second is not None and first.equals(second)
     assert first.robust_before.all() and ((first.margin_after > 0) == first.robust_after).all()
     if action == "more steps":
-        assert (first.relative_fosc_after < first.relative_fosc_before).mean() > 0.9
+        left = first[first.robust_after]
+        assert (left.relative_fosc_after < left.relative_fosc_before).mean() > 0.9
+    assert (first.relative_fosc_after.isna() == ~first.robust_after).all()
     with pytest.raises(ValueError, match="no action"):
         list(again(net, x[:1], y[:1], rows[:1], "prayer", **asked))

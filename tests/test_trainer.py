@@ -205,6 +205,23 @@ def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_it
     assert finished.paths is not None and len(finished.paths) == 60 and finished.paths.z.shape[1] == 5
 
 
+def test_a_state_of_the_final_measurement_holds_the_last_weights_and_ends_the_same():
+    config = small(**{"recording.weights_dtype": "float16"})
+    *_, first, last = [e.state() for e in train(config, device="cpu") if isinstance(e, EpochDone)]
+    best = {name.replace("model/", "best/"): value for name, value in first[0].items() if name.startswith("model/")}
+    closed = (last[0] | best, last[1] | {"best_epoch": 1})  # so that the best weights are not the last ones
+    *measuring, (finished, _) = [
+        (e, None if isinstance(e, Finished) else e.state()) for e in train(config, device="cpu", state=closed)
+    ]
+    assert isinstance(finished, Finished) and len(measuring) == 2, "one batch each at the best and the last epoch"
+    for _, state in measuring:
+        assert state is not None
+        assert all(torch.equal(v, closed[0][k]) for k, v in state[0].items() if k.startswith(("model/", "best/")))
+        again = events(config, state)[-1]
+        assert again.result == finished.result
+        assert all(again.final_tables[name].equals(rows) for name, rows in finished.final_tables.items())
+
+
 def test_a_network_that_met_no_attack_is_chosen_by_its_clean_accuracy():
     done = epochs(small(epochs=4, **{"strategy.name": "unsecured"}))
     accuracy = [e.record["validation/clean_accuracy"] for e in done]

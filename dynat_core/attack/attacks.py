@@ -20,6 +20,7 @@ from dynat_core.attack.threat import Ball
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits (n, classes), y (n,)) -> (n,)
 ValueAndGrad = Callable[[Loss, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]  # see `value_and_grad`
+Watch = Callable[[Tensor, Tensor, Tensor], None]  # (z (n, ...), gradient (n, ...), logits (n, classes)) at a point
 
 
 # ----------------------------------------------------------------------------------------------------------- losses
@@ -209,6 +210,7 @@ def ascend(
     keep_best: bool = False,
     final: bool | Tensor = True,
     look_every: int | None = None,
+    watch: Watch | None = None,
 ) -> Attacked:
     """Climb `loss` from `z` inside `ball`; a sample that `stop` is satisfied with leaves the batch (compaction).
 
@@ -217,7 +219,9 @@ def ascend(
     use, so it costs no gradient of its own. final: whether the gradient at the end point is measured for samples that
     used all steps, one more each; or an (n,) mask of the samples for which it is. look_every: steps between two
     questions to the device how many samples are left, LOOK_EVERY by default; in between a sample that stopped stands
-    still in the batch, so the result is the same up to rounding. Source: Wang et al. 2019, Algorithm 1, lines 6 to 10.
+    still in the batch, so the result is the same up to rounding. watch: is shown every point of the whole batch, in
+    tensors that change afterwards: a path whose points need not be kept. Source: Wang et al. 2019, Algorithm 1, lines 6
+    to 10.
     """
     outcome = Outcome(z, y, keep_path, keep_best)
     climbing = torch.arange(len(z), device=z.device)
@@ -238,6 +242,8 @@ def ascend(
         who = slice(None) if len(climbing) == len(y) else climbing
         logits, value, grad = value_and_grad(model, loss, z, labels)
         outcome.see(who, logits, value, grad, active)
+        if watch is not None:
+            watch(outcome.z, outcome.grad, outcome.logits)
         if step == steps:
             break
         if stop is not None and step > 0:  # the first step is always taken
@@ -283,14 +289,15 @@ def pgd(
     keep: Literal["last", "best"] = "last",
     generator: torch.Generator | None = None,
     final: bool | Tensor = True,
+    watch: Watch | None = None,
 ) -> Attacked:
     """Projected gradient ascent with `steps` steps of `alpha` pixels (Madry et al. 2018).
 
     y: (n,) labels. start: a uniform random point of the ball, the clean image, or an (n, ...) tensor (projected first).
     stop: see `fosc.stop_below`. restarts: independent starts, the best outcome of each sample is kept: fooling first,
     then the higher loss; `gradients` adds up over them, the path is that of the first. keep: the last point of each
-    climb, or the best one seen. generator: makes random starts repeatable. final: see `ascend`. Raises ValueError for
-    steps < 0, alpha <= 0, restarts < 1, or a path, restarts or "best" without the final gradient.
+    climb, or the best one seen. generator: makes random starts repeatable. final, watch: see `ascend`. Raises
+    ValueError for steps < 0, alpha <= 0, restarts < 1, or a path, restarts or "best" without the final gradient.
     """
     if steps < 0 or alpha < 0 or (alpha == 0 and ball.eps > 0):
         raise ValueError(f"PGD needs steps of 0 or more and a step size above 0 (got steps={steps}, alpha={alpha})")
@@ -318,6 +325,7 @@ def pgd(
                 final=final,
                 keep_path=keep_path and result is None,
                 keep_best=keep == "best",
+                watch=watch,
             )
             result = fresh if result is None else _merge(result, fresh, y)
         assert result is not None

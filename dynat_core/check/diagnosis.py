@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from dynat_core.attack.attacks import in_eval_mode
 from dynat_core.attack.threat import Norm
 from dynat_core.check.grey import sure_to_fall
-from dynat_core.check.preflight import Finding, preflight
+from dynat_core.check.preflight import Finding, given, preflight
 from dynat_core.check.siege import NOISE, SEARCH, SHORT, Siege
 from dynat_core.check.verdict import Light, Verdict, masked, not_yet, optimised, restarts_agree
 from dynat_core.config import NORM_WORDS, describe_eps, parse_number, threat_of
 from dynat_core.errors import DynatError
 from dynat_core.images.data import Split
 from dynat_core.recorded.trajectories import Trajectories
-from dynat_core.training.evaluate import described, paths
+from dynat_core.training.evaluate import paths
 
 BATCH = {"cpu": 256, "cuda": 1024}  # images at a time; halved when memory runs out
 FIRST = 32  # images of the first batches, so that there is something to show soon
@@ -39,10 +39,11 @@ class Report:
     columns of a run's table of samples under PGD-20 on cross-entropy, one row per image. paths: PGD-20 on the margin
     loss step by step on the images that the lights are about, then on others, as many as fit into 32 MB.
 
-    samples: index, label, clean_correct, predicted (at the strongest point found), robust_correct, broken_by (which
-    attack broke it first, "" if none), restart (which restart, -1), margin (true logit minus best other), fosc,
-    relative_fosc (box, margin loss), gradient_l1, advice (done, more steps, smaller steps, masked; "" for images that
-    are broken).
+    samples: index, label, clean_correct, predicted (at the point that broke it), robust_correct, broken_by (which
+    attack broke it first, "" if none), restart (which restart, -1), margin (true logit minus best other: at that point,
+    or else the smallest that was seen), fosc, relative_fosc (box, margin loss) and gradient_l1 at the end of the climb
+    that came nearest, advice (done, more steps, smaller steps, masked). The last four are for images that survived: NaN
+    and "" for others.
     """
 
     verdict: Verdict
@@ -123,10 +124,13 @@ def diagnosing(
     if restarts < 1:
         raise ValueError(f"restarts must be 1 or more (got {restarts})")
     yield Stage("looking at model and images", 0.0)
-    found = preflight(model, siege.ball(slice(None)), siege.y)
-    for finding in found:
-        if finding.fatal and not finding.ok and finding.name not in overridden:
-            raise NotDiagnosable(finding.sentence)
+    found: list[Finding] = []
+    # what was given is judged as it was given: cast, labels of 1.7 are whole numbers and bytes are floats
+    for look in (lambda: given(x, y), lambda: preflight(siege.model, siege.ball(slice(None)), siege.y)):
+        found += [finding for finding in look() if finding.name not in {known.name for known in found}]
+        for finding in found:
+            if finding.fatal and not finding.ok and finding.name not in overridden:
+                raise NotDiagnosable(finding.sentence)
     yield from _Diagnosis(siege, restarts, tuple(found), overridden).stages()
 
 
@@ -143,7 +147,9 @@ def besiege(
         raise ValueError(f"it takes 3 steps and a label for each image (got {steps} and {len(x)}/{len(y)})")
     first = next((p for p in model.parameters()), x)
     at_once = batch or BATCH.get(first.device.type, BATCH["cpu"])
-    x, y = x.to(first.device, first.dtype), y.to(first.device).long()
+    # in half precision a point of the ball would be rounded out of it
+    dtype = first.dtype if first.dtype in (torch.float32, torch.float64) else torch.float32
+    x, y = x.to(first.device, dtype), y.to(first.device).long()
     return Siege(model, x, y, float(radius), norm, steps=steps, seed=seed, batch=at_once)
 
 
@@ -202,7 +208,7 @@ class _Diagnosis:
         """How much is done, in gradient evaluations: those to come are guessed from the images that still stand."""
         siege = self.siege
         n, left = len(siege.x), int(siege.robust.sum())
-        whole = siege.steps + len(siege.phases)
+        whole = siege.gradients
         to_come = left * whole * (self.restarts - max(self.climbed, 1))
         if not self.climbed:
             to_come += int((siege.robust & ~siege.attacked).sum()) * whole
@@ -282,21 +288,26 @@ class _Diagnosis:
         siege = self.siege
         of = f"{NORM_WORDS[siege.norm]} eps {describe_eps(siege.eps)}"
         return {
-            "model": described(siege.model),
+            "model": siege.described,
             "eps": siege.eps,
             "norm": siege.norm,
             "steps": siege.steps,
+            "steps_made": sum(siege.plan),
             "restarts": self.restarts,
             "loss": "margin",
             "seed": siege.seed,
-            "step_sizes": ", ".join(f"eps/{over}" for _, over in siege.phases) + f", settling eps/{siege.settle}",
+            "step_sizes": ", ".join(f"eps/{over}" for _, over in siege.phases) + f", settling {_range(*siege.settle)}",
             "n": len(siege.x),
             "batch": siege.batch,
             "batch_halved": siege.batch < self.asked_batch,
-            "words": f"PGD-{siege.steps} x {self.restarts}, margin loss, {of}",
+            "words": f"PGD-{sum(siege.plan)} x {self.restarts}, margin loss, {of}",
             "accuracy_with_logits_scaled": {str(k): v for k, v in sorted(self.scaled.items())},
             "accuracy_at_large_eps": self.margin_at.get(large) if large else None,
         }
+
+
+def _range(first: int, last: int) -> str:
+    return f"eps/{first}" if first == last else f"eps/{first} to eps/{last}"
 
 
 def with_image_numbers(report: Report, index: np.ndarray) -> Report:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dynat_core.attack.attacks import in_eval_mode
 from dynat_core.attack.threat import Norm
-from dynat_core.check.siege import FINER, SEARCH, SETTLE, Siege
+from dynat_core.check.siege import SEARCH, Siege
 
 MORE = 4  # times as many steps, restarts or queries
 
@@ -42,17 +42,17 @@ def again(
     """Attack the images once more, one thing done differently, and set it beside what was known before.
 
     x (n, C, H, W), y (n,): the images `before` (n rows of a check's samples, all still standing) is about, on the
-    model's device. action: "more steps" (four times as many), "smaller steps" (eps/16 falling to eps/256), "more
-    restarts" (four times as many, other starts), "random search" (four times as many queries, no gradient). The last
-    stage has a row for each image: index, label, robust_before, robust_after, margin_before, margin_after,
-    relative_fosc_before, relative_fosc_after, broken_by. Raises ValueError for another action.
+    model's device. action: "more steps" (four times as many), "smaller steps" (a quarter as long, down to eps/256),
+    "more restarts" (four times as many, other starts), "random search" (four times as many queries, no gradient). The
+    last stage has a row for each image: index, label, robust_before, robust_after, margin_before, margin_after,
+    relative_fosc_before, relative_fosc_after (NaN once it is broken), broken_by. Raises ValueError for another action.
     """
     if action not in ("more steps", "smaller steps", "more restarts", "random search"):
         raise ValueError(f"there is no action {action}")
     more = action == "more steps"
     siege = Siege(model, x, y, eps, norm, steps=steps * MORE if more else steps, seed=seed, batch=batch)
     if action == "smaller steps":
-        siege.phases, siege.settle = FINER, SETTLE[1]
+        siege.refine()
     numbers = range(restarts, restarts * (1 + MORE)) if action == "more restarts" else range(restarts)
     yield from _quietly(siege, siege.measure_clean(), 0.0, 0.05)
     if action == "random search":
@@ -76,17 +76,18 @@ def _quietly(siege: Siege, batches: Iterator[int], start: float, width: float) -
 
 
 def _table(siege: Siege, before: pd.DataFrame) -> pd.DataFrame:
-    rho = siege.rho.cpu().numpy()
+    rho, robust = siege.rho.cpu().numpy(), siege.robust.cpu().numpy()
+    kept = np.isnan(rho) & robust  # no gradient was followed, so what was known of it still holds
     return pd.DataFrame(
         {
             "index": before["index"].to_numpy(),
             "label": before["label"].to_numpy(),
             "robust_before": before["robust_correct"].to_numpy(),
-            "robust_after": before["robust_correct"].to_numpy() & siege.robust.cpu().numpy(),
+            "robust_after": before["robust_correct"].to_numpy() & robust,
             "margin_before": before["margin"].to_numpy(),
             "margin_after": siege.margin.float().cpu().numpy(),
             "relative_fosc_before": before["relative_fosc"].to_numpy(),
-            "relative_fosc_after": np.where(np.isnan(rho), before["relative_fosc"].to_numpy(), rho),
+            "relative_fosc_after": np.where(kept, before["relative_fosc"].to_numpy(), rho),
             "broken_by": siege.by,
         }
     )

@@ -87,8 +87,8 @@ def _finding(name: str, ok: bool, trouble: str, fix: str, fatal: bool = False) -
     return Finding(name, True, f"{name}: fine.") if ok else Finding(name, False, f"{trouble}; {fix}.", fix, fatal)
 
 
-def _input(ball: Ball, y: Tensor) -> Iterator[Finding]:
-    x = ball.x
+def given(x: Tensor, y: Tensor) -> Iterator[Finding]:
+    """Whether images and labels are of the right shapes and kinds; asked before anything is cast."""
     yield _finding(
         "images",
         x.dim() == 4 and len(x) > 0 and x.is_floating_point(),
@@ -103,6 +103,11 @@ def _input(ball: Ball, y: Tensor) -> Iterator[Finding]:
         "give one whole number for each image",
         fatal=True,
     )
+
+
+def _input(ball: Ball, y: Tensor) -> Iterator[Finding]:
+    x = ball.x
+    yield from given(x, y)
     finite = bool(torch.isfinite(x).all())
     yield _finding("finite images", finite, "Some pixels are not finite numbers", "clean the images", fatal=True)
     low, high = (float(x.min()), float(x.max())) if finite and x.numel() else (0.0, 0.0)

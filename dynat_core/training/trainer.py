@@ -99,6 +99,7 @@ class _Run:
         self.epoch, self.batch = -1, 0
         self.best_epoch, self.best_accuracy = 0, -1.0
         self.best_weights: dict[str, Tensor] = {}
+        self.last_weights: dict[str, Tensor] = {}  # once it finishes, since the model then takes others to be measured
         self.seconds = {"train": 0.0, "evaluate": 0.0}
         self.gradients_total = 0
 
@@ -236,11 +237,11 @@ class _Run:
 
     def finish(self) -> Generator[Progress | Finished, None, None]:
         """All test images at the best and the last epoch, under the weights as they are stored."""
-        last_weights = self._kept(self._weights())
+        self.last_weights = self._weights()
         tables: dict[str, pd.DataFrame] = {}
         self._take(self._kept(self.best_weights))
         tables["best"] = yield from self._robustness(self.data.test, "test")
-        self._take(last_weights)
+        self._take(self._kept(self.last_weights))
         if self.best_epoch == self.epoch:
             tables["last"] = tables["best"]
         else:
@@ -264,7 +265,7 @@ class _Run:
         """Everything needed to go on from here: tensors (copies, on the CPU) and a JSON-able rest."""
         optimizer, counters = self.optimizer.state()
         parts = {
-            **{f"model/{name}": value for name, value in self.model.state_dict().items()},
+            **{f"model/{name}": value for name, value in (self.last_weights or self.model.state_dict()).items()},
             **optimizer,
             **{f"strategy/{name}": value for name, value in self.strategy.state_dict().items()},
             **{f"best/{name}": value for name, value in self.best_weights.items()},

@@ -49,8 +49,9 @@ def diagnose(
 ) -> SavableReport:
     """Attack `model` on the images and say whether the result may be believed.
 
-    x: (n, C, H, W) floats in [0, 1]; y: (n,) labels; both are moved to the device and dtype of the model's first
-    parameter (float32, float64 or bfloat16; in half precision gradients may underflow, which reads as masking). eps:
+    x: (n, C, H, W) floats in [0, 1]; y: (n,) labels, whole numbers; both are moved to the device of the model's first
+    parameter. Images are float32, or float64 where the model is; a model in half precision is shown them rounded, and
+    its gradients may underflow, which reads as masking. eps:
     pixels, a number or text such as "8/255". The attack is PGD on the margin loss: 40 % of the steps eps/4 long
     and 20 % eps/16 along the sign, and the rest settles along the gradient itself (see `siege`). Images that one
     restart broke are not attacked again. batch: images at a time, 256 on the CPU and 1,024 on a GPU unless given;
