@@ -18,7 +18,7 @@ from dynat_core.files import append_line, jsonable, parse_lines, replace_file
 from dynat_core.recorded import histograms, tables
 from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import whole_epochs
-from dynat_core.store.layout import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, part
+from dynat_core.store.layout import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, is_number, part
 from dynat_core.store.run import Run
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class RunWriter:
             if kind == "weights" and self.run.kind == "imported":
                 continue  # they were there first
             for path in (self.folder / kind).glob("*" + ending):
-                if not path.stem.isdigit() or int(path.stem) > last:
+                if not is_number(path.stem) or int(path.stem) > last:
                     path.unlink()
         for path in [*self.folder.glob(".writing-*"), *self.folder.glob("*/.writing-*")]:
             if not path.name.startswith(".writing-label.json"):  # the one file that somebody else may be writing
