@@ -246,5 +246,5 @@ def test_a_damaged_evaluation_is_left_out_and_hurts_nobody(store):
     with pytest.raises(RunError, match="no evaluation called"):
         evaluations.open_evaluation(run.folder, "check-4")
     save_file({"x": torch.zeros(1)}, run.folder / "evaluations" / good.name / "points.safetensors")
-    good.delete()
+    shutil.rmtree(good.folder)
     assert evaluations.evaluations(run.folder) == []

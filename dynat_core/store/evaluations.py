@@ -124,13 +124,6 @@ class Evaluation:
             raise RunError(f"{self.id} has finished; there is nothing to resume.")
         self.job.allow()
 
-    def delete(self) -> None:
-        """Remove it and what it found. Raises RunError while it runs."""
-        if self.state == "running":
-            raise RunError(f"{self.id} is running; stop it first.")
-        with writing(self.folder.parent):
-            shutil.rmtree(self.folder)
-
     # -- for whoever works on it; the job must be claimed
 
     def write(self, name: str, content: bytes, durable: bool = True) -> None:
