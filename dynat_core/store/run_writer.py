@@ -42,15 +42,21 @@ class RunWriter:
     def recover(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the (tensors, meta) to go on from, or None to start at the beginning; cut off everything newer.
 
-        Raises RunError if the file to resume from is damaged: nothing is changed then.
+        Raises RunError if the file to resume from is damaged, or missing though epochs are recorded: nothing is changed
+        then.
         """
         found = self._read_resume()
         state, recorded = found if found else (None, -1)
+        if found is None and self._trained():
+            raise RunError(
+                f"{self.run.id} cannot go on: {self.folder / RESUME} is missing; its records are kept. "
+                f"Bring that file back and resume, or delete {EPOCHS} too and resume to train it again from the start."
+            )
         records = whole_epochs(self._lines(EPOCHS))
         if len(records) <= recorded:
             raise RunError(
                 f"{self.run.id} lacks records before epoch {recorded}, where it would go on ({EPOCHS} is damaged). "
-                f"Delete {self.folder / RESUME} and resume to train it again from the start."
+                f"Delete {self.folder / RESUME} and {EPOCHS}, and resume to train it again from the start."
             )
         self._cut(recorded)
         self.recorded = recorded
@@ -146,7 +152,7 @@ class RunWriter:
         except Exception as error:  # whatever a cut or scrambled file makes the parsers say
             raise RunError(
                 f"{self.run.id} cannot go on: {path} is damaged; its records are kept. "
-                "Delete that file and resume to train it again from the start."
+                f"Delete that file and {EPOCHS}, and resume to train it again from the start."
             ) from error
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
@@ -154,6 +160,14 @@ class RunWriter:
             return parse_lines((self.folder / name).read_bytes())[0]
         except FileNotFoundError:
             return []
+
+    def _trained(self) -> bool:
+        """Whether epochs after the untrained network's are recorded, though a line may be damaged: the file to resume
+        from is there from epoch 0 on, so that without it this is a copy, perhaps one under way."""
+        try:
+            return (self.folder / EPOCHS).read_bytes().count(b"\n") > 1
+        except FileNotFoundError:
+            return False
 
     def _cut(self, last: int) -> None:
         """Take away what belongs to epochs after `last`, torn lines and files left half-written."""
