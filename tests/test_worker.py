@@ -130,6 +130,43 @@ def test_killed_before_any_change_of_the_folder_it_resumes_bit_identically(tmp_p
         assert_same(run, reference)
 
 
+class PowerCuts:
+    """Refuses to replace the file to resume from, or to finish the run, while a power cut could still lose what either
+    counts as recorded: what was written and never synced."""
+
+    def __init__(self) -> None:
+        self.synced: set[str] = set()
+        self.volatile: set[str] = set()
+        self.replace, self.fsync = os.replace, os.fsync
+
+    def install(self) -> None:
+        files.os.replace, files.os.fsync = self._replace, self._fsync
+
+    def _fsync(self, file):
+        self.fsync(file)
+        path = os.readlink(f"/proc/self/fd/{file}")
+        self.synced.add(path)
+        self.volatile.discard(path)
+
+    def _replace(self, source, target):
+        if str(source) not in self.synced:
+            self.volatile.add(str(target))
+        if Path(target).name in ("resume.safetensors", "result.json"):
+            lost = [path for path in self.volatile if os.path.exists(path) and Path(path).name != "status.json"]
+            assert not lost, lost
+        self.replace(source, target)
+
+
+def test_what_a_run_goes_on_after_is_on_disk_before_it_counts(run, reference):
+    def train():
+        PowerCuts().install()
+        train_here(run)
+
+    assert in_child(train) == 0
+    assert run.state == "finished", run.problem
+    assert_same(run, reference)
+
+
 def test_killed_again_and_again_it_still_gets_there(run, reference):
     for change in (9, 5, 12, 3, 14):
 

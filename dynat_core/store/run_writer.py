@@ -1,8 +1,8 @@
-"""Recording into a run folder, in the order that makes a kill at any instant harmless.
+"""Recording into a run folder, in the order that makes a kill, or a power cut, at any instant harmless.
 
 Per epoch: tables, probes, weights, the histograms line, the epochs line, then the file to resume from; only then are
-weights that nobody keeps deleted. What is newer than the file to resume from is cut off before a run goes on, so its
-records are those of a run that was never interrupted.
+weights that nobody keeps deleted. Each is on disk before the next is begun. What is newer than the file to resume from
+is cut off before a run goes on, so its records are those of a run that was never interrupted.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class RunWriter:
     def _write(self, kind: str, epoch: int | str, content: bytes) -> None:
         path = part(self.folder, kind, epoch)
         path.parent.mkdir(exist_ok=True)
-        replace_file(path, content, durable=False)  # made again from the file to resume from, which is durable
+        replace_file(path, content)  # durable: nothing before the file to resume from is ever made again
 
     def _read_resume(self) -> tuple[tuple[dict[str, Tensor], dict[str, Any]], int] | None:
         """((tensors, meta), last recorded epoch) or None when there is no such file."""
