@@ -116,7 +116,7 @@ def _kept(run: Run, keep_every: int | None) -> set[int]:
                 f"{run.id} has no readable record, so it is not known which epochs to keep; nothing is pruned."
             )
         return {0}
-    asked = {one.settings.epoch for one in evaluations(run.folder)}
+    asked = {one.epoch for one in evaluations(run.folder)}
     every = range(0, last["epoch"] + 1, keep_every) if keep_every else ()
     ends = [last, *_gone_on_from(run)]
     kept = {epoch for record in ends for epoch in (record["epoch"], record.get("best_epoch") or 0)}

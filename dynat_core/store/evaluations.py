@@ -82,6 +82,12 @@ class Evaluation:
         return self.settings.kind
 
     @property
+    def epoch(self) -> int | str:
+        """The epoch that was measured; what was asked for, which may be best or last, while it has not finished."""
+        measured = (self.result() or {}).get("epoch")
+        return measured if type(measured) is int else self.settings.epoch
+
+    @property
     def state(self) -> str:
         """One of jobs.STATES, found out now."""
         return self.job.state
