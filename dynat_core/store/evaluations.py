@@ -21,7 +21,7 @@ import secrets
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dynat_core.errors import ConfigError, RunError
 from dynat_core.files import jsonable, read_json, replace_file, writing
@@ -82,7 +82,7 @@ class Evaluation:
         return self.settings.kind
 
     @property
-    def epoch(self) -> int | str:
+    def epoch(self) -> int | Literal["best", "last"]:
         """The epoch that was measured; what was asked for, which may be best or last, while it has not finished."""
         measured = (self.result() or {}).get("epoch")
         return measured if type(measured) is int else self.settings.epoch
