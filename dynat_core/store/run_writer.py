@@ -1,8 +1,9 @@
 """Recording into a run folder, in the order that makes a kill, or a power cut, at any instant harmless.
 
 Per epoch: tables, probes, weights, the histograms line, the epochs line, then the file to resume from; only then are
-weights that nobody keeps deleted. Each is on disk before the next is begun. What is newer than the file to resume from
-is cut off before a run goes on, so its records are those of a run that was never interrupted.
+weights that nobody keeps deleted. All of it is on disk before the file to resume from is replaced, and before the run
+is finished. What is newer than that file is cut off before a run goes on, so its records are those of a run that was
+never interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynat_core.errors import RunError, shown
-from dynat_core.files import append_line, jsonable, parse_lines, replace_file
+from dynat_core.files import append_line, jsonable, parse_lines, replace_file, sync_file
 from dynat_core.recorded import histograms, tables
 from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import whole_epochs
@@ -36,6 +37,7 @@ class RunWriter:
         self.folder = run.folder
         self.recorded = -1  # the last epoch in epochs.jsonl; known after `recover`
         self.best: int | None = None
+        self._unsynced: list[Path] = []  # what a power cut could still take
 
     # -- before training
 
@@ -101,6 +103,7 @@ class RunWriter:
 
     def resume(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Replace the file to resume from, then delete the weights that are not kept."""
+        self._sync()
         note = {"format": str(FORMAT), "recorded": str(self.recorded), "state": json.dumps(meta)}
         note["crc32"] = _checksum(tensors, note)
         replace_file(self.folder / RESUME, _tensors_to_bytes(tensors, note))
@@ -121,6 +124,7 @@ class RunWriter:
             self._write("samples", name, tables.samples_to_bytes(table))
         if paths is not None and len(paths):
             self._write("paths", self.recorded, tables.paths_to_parquet(paths))
+        self._sync()
         replace_file(self.folder / "result.json", json.dumps(jsonable(result), indent=1, allow_nan=False).encode())
         for name in (RESUME, "status.json"):
             (self.folder / name).unlink(missing_ok=True)
@@ -130,7 +134,15 @@ class RunWriter:
     def _write(self, kind: str, epoch: int | str, content: bytes) -> None:
         path = part(self.folder, kind, epoch)
         path.parent.mkdir(exist_ok=True)
-        replace_file(path, content)  # durable: nothing before the file to resume from is ever made again
+        replace_file(path, content, durable=False)  # so that the record need not wait for the disk
+        self._unsynced.append(path)
+
+    def _sync(self) -> None:
+        """Put what was written on the disk: once the file to resume from, or the result, is behind it, nobody makes it
+        again."""
+        for path in self._unsynced:
+            sync_file(path)
+        self._unsynced.clear()
 
     def _read_resume(self) -> tuple[tuple[dict[str, Tensor], dict[str, Any]], int] | None:
         """((tensors, meta), last recorded epoch) or None when there is no such file."""
