@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,8 @@ class RunWriter:
         """Put what was written on the disk: once the file to resume from, or the result, is behind it, nobody makes it
         again."""
         for path in self._unsynced:
-            sync_file(path)
+            with suppress(FileNotFoundError):  # somebody took it away meanwhile
+                sync_file(path)
         self._unsynced.clear()
 
     def _read_resume(self) -> tuple[tuple[dict[str, Tensor], dict[str, Any]], int] | None:
