@@ -76,6 +76,15 @@ def replace_file(path: Path, content: bytes, durable: bool = True) -> None:
         raise
 
 
+def sync_file(path: Path) -> None:
+    """What the file holds, and that it is there, is on disk when this returns. Raises OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append `record` as one line of JSON, on disk when this returns. Raises OSError; half a line is taken back."""
     line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"

@@ -343,7 +343,7 @@ def next_steps(run: Run, check: Evaluation, known: dict[str, Any], samples: pd.D
             if st.button(action.words, key=key, disabled=not may_edit(), help=why_not()):
                 settings = check.settings
                 again = Again(
-                    epoch=settings.epoch, eps=settings.eps, norm=settings.norm, seed=settings.seed,
+                    epoch=check.epoch, eps=settings.eps, norm=settings.norm, seed=settings.seed,
                     images=action.images, after=check.name, action=action.action,
                 )  # fmt: skip
                 remember(actions.measure_here(run, again))

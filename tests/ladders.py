@@ -71,8 +71,9 @@ def _climb(run: Run, evaluation: Evaluation) -> None:
         {"name": name, "words": RUNGS[name], **_count(values == 1), "seconds": 0.1, "gradients": 30, "own": True}
         for name, values in outcomes.items()
     ]
-    shared = {"n": len(x), "eps": eps, "norm": "linf", "seed": settings.seed, "broken_by": {"pgd-3": 1}}
-    evaluation.write_json("result.json", {"rungs": rungs, "worst": _count(worst), **shared})
+    shared = {"epoch": run.epoch_of("best"), "n": len(x), "eps": eps, "norm": "linf", "seed": settings.seed}
+    found = {"rungs": rungs, "worst": _count(worst), "broken_by": {"pgd-3": 1}}
+    evaluation.write_json("result.json", {**shared, **found})
 
 
 def _count(right: np.ndarray) -> dict[str, float]:

@@ -368,6 +368,18 @@ def test_one_unknown_name_deletes_nothing(store, capsys):
     assert main(["delete"]) == 1 and "Name the runs to delete" in capsys.readouterr().err
 
 
+def test_a_broken_run_is_deleted_by_its_id_or_its_folder_and_by_no_other_path(store, capsys, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("another-store") / "torn"
+    elsewhere.mkdir()
+    for named in (str(store.folder / "torn"), "torn/", "torn"):
+        (store.folder / "torn").mkdir()
+        (store.folder / "torn" / "run.json").write_text("{")
+        assert main(["delete", str(elsewhere)]) == 1
+        assert (store.folder / "torn").is_dir() and elsewhere.is_dir()
+        assert main(["delete", named]) == 0
+        assert not (store.folder / "torn").exists()
+
+
 def test_what_is_written_survives_the_worker_and_is_plain_json(store):
     run = store.create(tiny(), "mine")
     bookkeeping.rename(run, "Ä \U0001f600 title")

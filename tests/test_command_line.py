@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -309,6 +310,20 @@ def test_a_run_that_fails_while_one_waits_is_one_sentence(store):
     assert done.returncode == 1
     assert done.stderr.startswith("The device cuda:5 is not there") and done.stderr.count("\n") == 1
     assert Path(done.stdout.splitlines()[-1]).is_dir()
+
+
+def test_waiting_for_a_run_that_is_deleted_ends_with_one_sentence(store, no_worker, monkeypatch, capsys):
+    from dynat_core.work import follow
+
+    def deleted_meanwhile(folder: Path) -> bool:
+        shutil.rmtree(folder / "mine", ignore_errors=True)
+        return True  # a worker is there, so that it might wait without end
+
+    looks = iter(range(20))
+    monkeypatch.setattr(follow, "worker_alive", deleted_meanwhile)
+    monkeypatch.setattr(follow.time, "sleep", lambda seconds: next(looks))
+    assert main(["train", "--preset", "quick", "--id", "mine", "--wait"]) == 1
+    assert "mine was deleted or moved while it was waited for; " in capsys.readouterr().err
 
 
 def test_a_job_folder_can_be_worked_on_alone(store):

@@ -117,7 +117,7 @@ def test_a_run_without_records_or_an_evaluation_that_waits_has_nothing_to_give(t
     waiting = evaluations.create(run.folder, Check(n=5))
     with pytest.raises(RunError, match="can be exported once it has finished"):
         exports.evaluation_files(run, waiting)
-    waiting.delete()
+    shutil.rmtree(waiting.folder)
 
 
 # --------------------------------------------------------------------------------------------------------- evaluations
@@ -194,12 +194,12 @@ def test_the_command_of_an_evaluation_asks_for_exactly_the_same(run, settings, m
     monkeypatch.setattr("dynat_core.commands.measuring.ensure_worker", lambda store: None)
     evaluation = evaluations.create(run.folder, settings)
     words = shlex.split(evaluation_command(evaluation))
-    evaluation.delete()
+    shutil.rmtree(evaluation.folder)
     assert words[:3] == ["python", "-m", "dynat_core"]
     assert command_line.main([*words[3:], "--no-wait"]) == 0
     again = evaluations.evaluations(run.folder)[0]
     assert again.settings == settings and again.state == "queued"
-    again.delete()
+    shutil.rmtree(again.folder)
 
 
 def test_the_script_of_a_run_trains_the_same_again(run, taken, tmp_path):
@@ -249,7 +249,7 @@ def test_the_report_of_a_check_has_its_sentence_lights_and_findings_and_the_run_
     short = compared.read(run).verdict
     assert short == "insufficient (Was the attack optimised?); the check leaves 85.0 % (64.0 to 94.8) of 20"
     assert latex.escaped(short) in latex.row(exports.outcome(run))
-    evaluation.delete()
+    shutil.rmtree(evaluation.folder)
     assert compared.read(run).verdict == "not yet checked"
 
 
@@ -262,7 +262,7 @@ def test_the_report_of_a_transfer_has_every_pair_and_an_unknown_form_is_shown_as
     said = report.evaluation_report(run, evaluation).decode()
     for words in ("A &amp; a", "90.0 % (59.6 to 98.2)", "8/255 (0.03137)", "Rows: made on.", "--set others=b"):
         assert words in said, words
-    evaluation.delete()
+    shutil.rmtree(evaluation.folder)
 
 
 @pytest.mark.parametrize(

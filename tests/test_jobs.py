@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -20,7 +21,7 @@ from running import in_child, until, write_run
 from dynat_core import files, machine
 from dynat_core.errors import JobError
 from dynat_core.files import append_line, read_json, read_lines, replace_file
-from dynat_core.store import jobs
+from dynat_core.store import jobs, workers
 from dynat_core.store.jobs import Job
 from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import ensure_worker, stop_workers, worker_alive, worker_folder, worker_states
@@ -212,6 +213,26 @@ def test_several_callers_at_once_start_one_worker(tmp_path, monkeypatch):
     assert len(started) == 1
     stop_workers(tmp_path)
     until(lambda: not worker_alive(tmp_path), "the worker ends")
+
+
+def test_while_another_process_starts_workers_none_is_started_beside_them(tmp_path, monkeypatch):
+    from dynat_core.work import crew
+
+    @contextlib.contextmanager
+    def impatient(path, patience):
+        with jobs.exclusive(path) as held:
+            yield held
+
+    started = []
+    for module in (workers, crew):
+        monkeypatch.setattr(module, "exclusive", impatient)
+        monkeypatch.setattr(module, "start_worker", lambda *what, **how: started.append(what))
+    with jobs.exclusive(worker_folder(tmp_path) / "start.lock") as held:
+        assert held
+        ensure_worker(tmp_path)
+        with pytest.raises(JobError, match="Another process is starting the workers"):
+            crew.work_on_all(tmp_path)
+    assert started == []
 
 
 def test_an_onlooker_is_not_mistaken_for_a_worker(tmp_path):

@@ -307,6 +307,12 @@ def test_a_comparison_that_would_mislead_is_not_drawn_and_one_sentence_says_why(
         assert sentence in said(app) and not [row for row in cells(app) if row and row[-1].startswith("measured")]
 
 
+@pytest.mark.parametrize("part", [[], {}, None, 7])
+def test_a_part_that_is_no_name_is_damage_like_any_other(part):
+    content = dict.fromkeys(results._NEEDED, 1) | {"format": results.FORMAT, "data": "digits", "part": part}
+    assert results.problem_of(content) == "lacks a part and data that there are, or its runs"
+
+
 PARTS = ("table1", "table2", "figure1a", "figure1b", "figure2", "figure3", "figure4", "ablation")
 ODD = (None, True, "", "<b>x</b>", -1, 0, 7, 10**12, -0.5, 1e300, float("nan"), float("inf"), [], {}, [[]], [1, 2, 3])
 

@@ -25,7 +25,7 @@ from dynat_core.__main__ import main
 from dynat_core.check.ladder_rungs import RUNGS, rungs
 from dynat_core.commands import measuring
 from dynat_core.config import Curriculum, Digits, Dynamic, Standard
-from dynat_core.errors import ConfigError, DynatError, JobError
+from dynat_core.errors import ConfigError, DynatError, JobError, RunError
 from dynat_core.files import read_lines
 from dynat_core.networks.models import mnist_cnn
 from dynat_core.paper import paper_runs, reproduce, reproduced, results
@@ -325,6 +325,17 @@ def test_a_run_that_fails_ends_it_with_its_own_sentence(tmp_path, monkeypatch):
     with pytest.raises(JobError, match=r"^The disk is on fire\.$"):
         reproduce.trained([pair], lambda line: None)
     assert reproduce.ordered(store, asked, lambda line: None)[0].run.state == "queued"  # asked again, tried again
+
+
+def test_a_run_that_is_deleted_meanwhile_ends_it_with_one_sentence(tmp_path, monkeypatch):
+    store, asked = RunStore(tmp_path), tiny_runs(Target("figure1b", "digits", 0.1))
+    pairs = reproduce.ordered(store, asked, lambda line: None)
+    looks = iter(range(20))
+    monkeypatch.setattr(reproduce.time, "sleep", lambda seconds: next(looks))
+    monkeypatch.setattr(reproduce, "ensure_worker", lambda folder: shutil.rmtree(pairs[0].run.folder, True))
+    with pytest.raises(RunError, match=f"^{pairs[0].run.id} was deleted or moved meanwhile; run the same"):
+        reproduce.trained(pairs, lambda line: None)
+    assert reproduce.ordered(store, asked, lambda line: None)[0].run.state == "queued"  # there again, as it says
 
 
 # ------------------------------------------------------------------------------------------------------ what is written

@@ -24,6 +24,7 @@ from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import reader
 from dynat_core.store.queue import waiting_for
 from dynat_core.store.run import Run
+from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
 from dynat_core.work.backlog import Backlog
 
@@ -538,6 +539,18 @@ def test_weights_that_were_not_kept_name_those_that_were(store):
     (run.folder / "weights" / "0000.safetensors").unlink()
     with pytest.raises(RunError, match="has no weights any more; bring its folder weights back"):
         run.weights("best")
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "x", "-1"])
+def test_a_file_that_is_named_after_no_epoch_is_of_none(store, name):
+    run = store.create(tiny())
+    write_epochs(run, range(2))
+    (run.folder / "weights").mkdir()
+    for stem in ("0001", name):
+        (run.folder / "weights" / f"{stem}.safetensors").touch()
+    assert run.kept_epochs() == [1]
+    RunWriter(run).go_on()
+    assert os.listdir(run.folder / "weights") == ["0001.safetensors"]
 
 
 def test_the_log_is_read_from_its_end(store):

@@ -136,6 +136,35 @@ def test_an_interrupted_run_that_is_pruned_still_goes_on_bit_identically(tmp_pat
     assert len(pruned) == 4 - len(kept) and {k: v for k, v in whole.items() if k not in pruned} == found
 
 
+def killed_after_a_record(run: Run) -> Path:
+    """Leave the run as a process does that is killed between epoch 5, its best one, and the file to resume from."""
+    (run.folder / "result.json").unlink()
+    records = [{**record, "best_epoch": min(2, record["epoch"])} for record in run.records()]
+    records[-1]["best_epoch"] = 5
+    (run.folder / "epochs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    resume = run.folder / "resume.safetensors"
+    save_file(load_file(run.weights("last")), resume, {"format": "2", "recorded": "4", "state": "{}"})
+    return resume
+
+
+def test_what_an_interrupted_run_goes_back_to_stays(run):
+    killed_after_a_record(run)
+    disk.prune(run)
+    assert run.kept_epochs() == [0, 2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 50, b"\x02" + bytes(7) + b"{}", b"\x02" + bytes(7) + b"[]"],
+    ids=["empty", "no header", "nothing in it", "a list"],
+)
+def test_an_interrupted_run_that_does_not_say_where_it_goes_on_is_not_pruned(run, content):
+    killed_after_a_record(run).write_bytes(content)
+    with pytest.raises(RunError, match="has a resume.safetensors that cannot be read, .* nothing is pruned"):
+        disk.prune(run)
+    assert run.kept_epochs() == [*range(6)]
+
+
 def test_the_command_says_what_it_would_free_and_leaves_shipped_runs_alone(run, capsys):
     shutil.copytree(ROOT / "checkpoints" / "demo-digits-dynamic", run.folder.parent / "demo-digits-dynamic")
     demo = Run(run.folder.parent / "demo-digits-dynamic")
@@ -319,7 +348,7 @@ def test_a_state_of_a_network_that_changed_since_is_refused_and_the_records_stay
     assert in_child(lambda: train_here(run)) == 0
     assert run.problem == (
         f"{run.id} cannot go on: {resume} was saved by another version of Dynat; its records are kept. "
-        "Resume it with that version, or delete that file and resume to train it again from the start."
+        "Resume it with that version, or delete that file and epochs.jsonl and resume to train it again from the start."
     )
     assert run.records() == records
     resume.write_bytes(whole)  # that version comes back

@@ -130,6 +130,43 @@ def test_killed_before_any_change_of_the_folder_it_resumes_bit_identically(tmp_p
         assert_same(run, reference)
 
 
+class PowerCuts:
+    """Refuses to replace the file to resume from, or to finish the run, while a power cut could still lose what either
+    counts as recorded: what was written and never synced."""
+
+    def __init__(self) -> None:
+        self.synced: set[str] = set()
+        self.volatile: set[str] = set()
+        self.replace, self.fsync = os.replace, os.fsync
+
+    def install(self) -> None:
+        files.os.replace, files.os.fsync = self._replace, self._fsync
+
+    def _fsync(self, file):
+        self.fsync(file)
+        path = os.readlink(f"/proc/self/fd/{file}")
+        self.synced.add(path)
+        self.volatile.discard(path)
+
+    def _replace(self, source, target):
+        if str(source) not in self.synced:
+            self.volatile.add(str(target))
+        if Path(target).name in ("resume.safetensors", "result.json"):
+            lost = [path for path in self.volatile if os.path.exists(path) and Path(path).name != "status.json"]
+            assert not lost, lost
+        self.replace(source, target)
+
+
+def test_what_a_run_goes_on_after_is_on_disk_before_it_counts(run, reference):
+    def train():
+        PowerCuts().install()
+        train_here(run)
+
+    assert in_child(train) == 0
+    assert run.state == "finished", run.problem
+    assert_same(run, reference)
+
+
 def test_killed_again_and_again_it_still_gets_there(run, reference):
     for change in (9, 5, 12, 3, 14):
 
@@ -162,8 +199,34 @@ def test_what_is_newer_than_the_file_to_resume_from_is_cut_off(run, reference, e
     assert_same(run, reference)
 
 
-def test_without_a_file_to_resume_from_it_starts_again(run, reference):
+def test_without_a_file_to_resume_from_nothing_is_taken_away_unasked(run, reference):
+    """As in a copy that left the largest file out, or is not whole yet."""
     assert in_child(lambda: train_here(run, lambda: len(run.records()) == 2)) == 0
+    resume = run.folder / "resume.safetensors"
+    resume.rename(run.folder.parent / "put-aside")
+    before = recorded(run)
+    assert in_child(lambda: train_here(run)) == 0
+    assert run.problem == (
+        f"{run.id} cannot go on: {resume} is missing; its records are kept. "
+        "Bring that file back and resume, or delete epochs.jsonl too and resume to train it again from the start."
+    )
+    assert {name: found for name, found in recorded(run).items() if name != "error.json"} == before
+    (run.folder.parent / "put-aside").rename(resume)
+    run.resume()
+    finish(run)
+    assert_same(run, reference)
+
+
+def test_without_a_file_to_resume_from_and_without_records_it_starts_again(run, reference):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 2)) == 0
+    (run.folder / "resume.safetensors").unlink()
+    (run.folder / "epochs.jsonl").unlink()
+    finish(run)
+    assert_same(run, reference)
+
+
+def test_a_run_that_only_measured_the_untrained_network_starts_again(run, reference):
+    assert in_child(lambda: train_here(run, lambda: len(run.records()) == 1)) == 0
     (run.folder / "resume.safetensors").unlink()
     finish(run)
     assert_same(run, reference)
@@ -325,23 +388,30 @@ def test_a_damaged_file_to_resume_from_is_told_and_nothing_is_changed(run, refer
     assert run.state == "failed"
     assert run.problem == (
         f"{run.id} cannot go on: {path} is damaged; its records are kept. "
-        "Delete that file and resume to train it again from the start."
+        "Delete that file and epochs.jsonl, and resume to train it again from the start."
     )
     assert {name: found for name, found in recorded(run).items() if name != "error.json"} == before
     path.unlink()
+    (run.folder / "epochs.jsonl").unlink()
     run.resume()
     finish(run)
     assert_same(run, reference)
 
 
-def test_records_that_were_lost_are_told_and_nothing_is_changed(run):
+def test_records_that_were_lost_are_told_and_nothing_is_changed(run, reference):
     assert in_child(lambda: train_here(run, lambda: len(run.records()) == 3)) == 0
     lines = (run.folder / "epochs.jsonl").read_bytes().splitlines(keepends=True)
     (run.folder / "epochs.jsonl").write_bytes(lines[0] + lines[2])
     before = recorded(run)
     assert in_child(lambda: train_here(run)) == 0
     assert run.state == "failed" and "lacks records before epoch 2" in (run.problem or "")
+    assert "resume.safetensors and epochs.jsonl, and resume to train it again" in (run.problem or "")
     assert {name: found for name, found in recorded(run).items() if name != "error.json"} == before
+    for name in ("resume.safetensors", "epochs.jsonl"):
+        (run.folder / name).unlink()
+    run.resume()
+    finish(run)
+    assert_same(run, reference)
 
 
 def test_other_data_than_it_began_with_is_refused(run):

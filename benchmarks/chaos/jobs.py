@@ -57,10 +57,9 @@ class Jobs:
             if run.state == "finished":
                 return
             if run.state == "failed":
-                if f"Delete {run.folder / 'resume.safetensors'}" in (run.problem or "") or "Delete that file" in (
-                    run.problem or ""
-                ):
+                if "to train it again from the start" in (run.problem or ""):
                     _remove(run.folder / "resume.safetensors")
+                    _remove(run.folder / "epochs.jsonl")
                 run.resume()
             in_child(lambda: quietly(run))
 

@@ -30,11 +30,15 @@ def assignments(texts: list[str], example: str) -> dict[str, str]:
 
 def find(text: str) -> Run:
     """The run with this id, or in this folder: `train` prints the folder."""
-    store = RunStore()
+    return RunStore().open(id_in(text))
+
+
+def id_in(text: str) -> str:
+    """The id that is meant by an id or by a run's folder in the store; any other path stays what it is, and is no id:
+    a run of the same name elsewhere is another run."""
     path = Path(text)
-    if len(path.parts) > 1 and path.parent.absolute() == store.folder.absolute():
-        text = path.name
-    return store.open(text)
+    here = len(path.parts) == 1 or path.parent.absolute() == RunStore().folder.absolute()
+    return (here and path.name) or text
 
 
 def launched(run: Run, wait: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dynat_core.commands.asked import find
+from dynat_core.commands.asked import find, id_in
 from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.store.evaluations import Evaluation, open_evaluation
 from dynat_core.store.run import Run
@@ -91,8 +91,8 @@ def delete(arguments: argparse.Namespace) -> int:
 
     if not arguments.run and arguments.empty is None:
         raise RunError('Name the runs to delete, or empty the trash with "--empty 30".')
-    broken = {run.id: run for run in RunStore().list() if run.state == "broken"}  # which `_find` would refuse
-    found = [broken.get(Path(text).name) or find(text) for text in arguments.run]
+    broken = {run.id: run for run in RunStore().list() if run.state == "broken"}  # which `find` would refuse
+    found = [broken.get(id_in(text)) or find(text) for text in arguments.run]
     for run in found:  # all of them are known before the first is moved
         name = bookkeeping.delete(run)
         print(f'{run.id} is deleted; "python -m dynat_core restore {name}" brings it back.')

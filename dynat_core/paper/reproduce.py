@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynat_core.config import AttackedStrategy, Curriculum, FgsmThenPgd, RunConfig
-from dynat_core.errors import JobError
+from dynat_core.errors import JobError, RunError
 from dynat_core.files import replace_file, writing
 from dynat_core.paper.paper_runs import ROW_WORDS, Target, Wanted, wanted
 from dynat_core.paper.reproduced import Pair, measured
@@ -74,12 +74,14 @@ def ordered(store: RunStore, asked: Sequence[Wanted], say: Say) -> list[Pair]:
 
 
 def trained(pairs: Sequence[Pair], say: Say) -> None:
-    """Wait until every run has finished. Raises JobError for one that failed or was stopped."""
+    """Wait until every run has finished. Raises JobError for one that failed or was stopped, RunError for one that is
+    gone."""
     _wait([(pair.run, _words(pair.wanted), lambda run=pair.run: run.problem) for pair in pairs], say)
 
 
 def climbed(pairs: Sequence[Pair], n: int, full: bool, autoattack: bool, say: Say) -> list[Evaluation]:
-    """A finished ladder on the best network of every run, asked for where there is none. Raises JobError."""
+    """A finished ladder on the best network of every run, asked for where there is none. Raises as
+    `trained`."""
     found = []
     for pair in pairs:
         settings = Ladder(n=n, restarts=full, autoattack=autoattack)
@@ -97,11 +99,13 @@ def climbed(pairs: Sequence[Pair], n: int, full: bool, autoattack: bool, say: Sa
 
 
 def _wait(jobs: Sequence[tuple[Run | Evaluation, str, Callable[[], str | None]]], say: Say) -> None:
-    """Until all are finished; a worker that died is replaced."""
+    """Until all are finished; a worker that died is replaced. Raises RunError for one whose folder is gone."""
     for number, (job, words, why) in enumerate(jobs, start=1):
         store = job.folder.parent if isinstance(job, Run) else job.folder.parents[2]
         waited = False
         while (state := job.state) in ("running", *UNFINISHED):
+            if not job.folder.is_dir():  # it reads queued, and nobody will ever take it
+                raise RunError(f'{job.id} was deleted or moved meanwhile; run the same "reproduce" again to redo it.')
             ensure_worker(store)
             waited = True
             time.sleep(_LOOK)

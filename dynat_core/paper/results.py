@@ -48,7 +48,7 @@ def problem_of(content: Any) -> str | None:
     if content.get("format") != FORMAT:
         return f"is of format {str(content.get('format'))[:20]}, and this version reads {FORMAT}"
     missing = sorted(_NEEDED - content.keys())
-    if missing or content["part"] not in PARTS or content["data"] not in DATA or not content["runs"]:
+    if missing or content["part"] not in [*PARTS] or content["data"] not in DATA or not content["runs"]:
         return f"lacks {', '.join(missing) or 'a part and data that there are, or its runs'}"
     if wrong := first_wrong(content):
         return f"cannot be shown, since {wrong} is missing or cannot be what was measured"

@@ -135,7 +135,7 @@ def latest(run: Run, kind: str, epoch: int, like: Any = None) -> Evaluation | No
     for found in sorted(evaluations(run.folder), key=lambda e: like is not None and e.settings != like):
         asked = found.settings
         same = asked.eps in (None, threat.eps) and asked.norm in (None, threat.norm)
-        if found.kind == kind and same and _epoch(run, asked.epoch) == epoch and found.state == "finished":
+        if found.kind == kind and same and found.state == "finished" and _epoch(run, found.epoch) == epoch:
             return found
     return None
 
@@ -149,6 +149,8 @@ def attack_seeds(run: Run, epoch: int) -> list[tuple[int, int, int]]:
     found: dict[int, tuple[int, int, int]] = {}
     for other in evaluations(run.folder):
         if other.kind != "ladder" or other.state != "finished" or _but_seed(other) != _but_seed(newest):
+            continue
+        if other.epoch != newest.epoch:
             continue
         if (worst := worst_case(other)) is not None:
             found.setdefault(other.settings.seed, (other.settings.seed, *worst))

@@ -237,7 +237,7 @@ def ladder_outcome(run: Run, evaluation: Evaluation, result: Mapping[str, Any]) 
     climbed, n = result["rungs"], int(result["n"])
     clean = next((rung["correct"] for rung in climbed if rung["name"] == "clean"), 0)
     names = ", ".join(rung["name"] for rung in climbed if rung["name"] != "clean")
-    epoch, threat = run.epoch_of(evaluation.settings.epoch), run.config.threat
+    epoch, threat = int(result["epoch"]), run.config.threat
     checked = (result["norm"], result["eps"]) == (threat.norm, threat.eps)  # the verdict is about the run's own
     return latex.Outcome(
         run.title, evaluation.id, f"epoch {epoch}", int(clean), int(result["worst"]["correct"]), n,

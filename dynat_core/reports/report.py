@@ -67,7 +67,7 @@ def evaluation_report(run: Run, evaluation: Evaluation) -> bytes:
     settings = doc.table(("setting", "value"), [(key, value_words(value)) for key, value in asked.items()])
     threat = run.config.threat
     eps, norm = describe_eps(evaluation.settings.eps or threat.eps), evaluation.settings.norm or threat.norm
-    which = f"{evaluation.kind} of {run.id}, epoch {evaluation.settings.epoch}"
+    which = f"{evaluation.kind} of {run.id}, epoch {evaluation.epoch}"
     about = f"{which}, {NORM_WORDS[norm]} eps {eps}. {made_by(evaluation.id)}"
     sections = [*found, ("How is it repeated?", command), ("Settings", [settings])]
     return doc.document(f"{run.title}: {evaluation.kind}", about, sections)

@@ -1,18 +1,21 @@
 """What runs take on the disk, and what of it can be given back: the weights and tables of epochs that nobody needs.
 
-Kept are the first, the best and the last epoch, every k-th if that is asked for, and each that an evaluation is about.
+Kept are the first, the best and the last epoch, also as of where an unfinished run goes on, every k-th if that is asked
+for, and each that an evaluation is about.
 Records and histograms always stay, so that every curve is whole. No torch here: screens import this.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dynat_core.errors import ConfigError, RunError
-from dynat_core.files import writing
+from dynat_core.files import open_file, writing
 from dynat_core.presets import PRESETS
 from dynat_core.store.evaluations import FOLDER, evaluations
 from dynat_core.store.jobs import Job
@@ -20,6 +23,7 @@ from dynat_core.store.layout import ENDINGS, RESUME, part
 from dynat_core.store.run import Run
 
 TABLES = ("samples", "probes")  # what else is kept of every epoch
+_LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 _PARTS = (*ENDINGS, FOLDER)  # folders that are counted each
 
 
@@ -112,9 +116,27 @@ def _kept(run: Run, keep_every: int | None) -> set[int]:
                 f"{run.id} has no readable record, so it is not known which epochs to keep; nothing is pruned."
             )
         return {0}
-    asked = {one.settings.epoch for one in evaluations(run.folder)}
+    asked = {one.epoch for one in evaluations(run.folder)}
     every = range(0, last["epoch"] + 1, keep_every) if keep_every else ()
-    return {0, last["epoch"], last.get("best_epoch") or 0, *every, *(e for e in asked if isinstance(e, int))}
+    ends = [last, *_gone_on_from(run)]
+    kept = {epoch for record in ends for epoch in (record["epoch"], record.get("best_epoch") or 0)}
+    return {0, *kept, *every, *(e for e in asked if isinstance(e, int))}
+
+
+def _gone_on_from(run: Run) -> list[dict[str, Any]]:
+    """The record after which an unfinished run goes on, or none: a process that was killed just after a record left its
+    file to resume from one epoch behind. Raises RunError for a file that does not say."""
+    try:
+        with open_file(run.folder / RESUME) as file:  # a header's length, and the header, which is JSON
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LONGEST_HEADER)))
+        recorded = int(header["__metadata__"]["recorded"])
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{run.id} has a {RESUME} that cannot be read, so it is not known which epochs to keep; nothing is pruned."
+        ) from error
+    return [record for record in run.records() if record["epoch"] == recorded]
 
 
 def _files(folder: str, below: str = "") -> Iterator[tuple[str, int]]:

@@ -21,7 +21,7 @@ import secrets
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dynat_core.errors import ConfigError, RunError
 from dynat_core.files import jsonable, read_json, replace_file, writing
@@ -83,6 +83,12 @@ class Evaluation:
         return self.settings.kind
 
     @property
+    def epoch(self) -> int | Literal["best", "last"]:
+        """The epoch that was measured; what was asked for, which may be best or last, while it has not finished."""
+        measured = (self.result() or {}).get("epoch")
+        return measured if type(measured) is int else self.settings.epoch
+
+    @property
     def state(self) -> str:
         """One of jobs.STATES, found out now."""
         return self.job.state
@@ -124,13 +130,6 @@ class Evaluation:
         if self.state == "finished":
             raise RunError(f"{self.id} has finished; there is nothing to resume.")
         self.job.allow()
-
-    def delete(self) -> None:
-        """Remove it and what it found. Raises RunError while it runs."""
-        if self.state == "running":
-            raise RunError(f"{self.id} is running; stop it first.")
-        with writing(self.folder.parent):
-            shutil.rmtree(self.folder)
 
     # -- for whoever works on it; the job must be claimed
 

@@ -30,6 +30,11 @@ def part(folder: Path, kind: str, epoch: int | str) -> Path:
     return folder / kind / (name + ENDINGS[kind])
 
 
+def is_number(name: str) -> bool:
+    """Whether a file of this name, its ending left out, is of an epoch; `²` is a digit to Python, and no number."""
+    return name.isascii() and name.isdigit()
+
+
 def odd_entry(folder: Path) -> str | None:
     """The name of something in a run's or an evaluation's folder that is neither a file nor a folder of its own.
 

@@ -14,7 +14,7 @@ from dynat_core.files import open_file, parse_lines
 from dynat_core.recorded import tables
 from dynat_core.recorded.trajectories import Trajectories, Trajectory
 from dynat_core.store import history
-from dynat_core.store.layout import ENDINGS, EPOCHS, part
+from dynat_core.store.layout import ENDINGS, EPOCHS, is_number, part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +115,7 @@ class Recordings:
             names = [name.partition(".")[0] for name in os.listdir(self.folder / kind) if name.endswith(ENDINGS[kind])]
         except OSError:
             return []
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(int(name) for name in names if is_number(name))
 
     def weights(self, epoch: int | str) -> Path:
         """The weights file of an epoch, "best" or "last". Raises RunError if it was not kept."""

@@ -1,8 +1,9 @@
-"""Recording into a run folder, in the order that makes a kill at any instant harmless.
+"""Recording into a run folder, in the order that makes a kill, or a power cut, at any instant harmless.
 
 Per epoch: tables, probes, weights, the histograms line, the epochs line, then the file to resume from; only then are
-weights that nobody keeps deleted. What is newer than the file to resume from is cut off before a run goes on, so its
-records are those of a run that was never interrupted.
+weights that nobody keeps deleted. All of it is on disk before the file to resume from is replaced, and before the run
+is finished. What is newer than that file is cut off before a run goes on, so its records are those of a run that was
+never interrupted.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynat_core.errors import RunError, shown
-from dynat_core.files import append_line, jsonable, parse_lines, replace_file
+from dynat_core.files import append_line, jsonable, parse_lines, replace_file, sync_file
 from dynat_core.recorded import histograms, tables
 from dynat_core.store.formats import FORMAT
 from dynat_core.store.history import whole_epochs
-from dynat_core.store.layout import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, part
+from dynat_core.store.layout import ENDINGS, EPOCHS, HISTOGRAMS, RESUME, is_number, part
 from dynat_core.store.run import Run
 
 if TYPE_CHECKING:
@@ -36,21 +38,28 @@ class RunWriter:
         self.folder = run.folder
         self.recorded = -1  # the last epoch in epochs.jsonl; known after `recover`
         self.best: int | None = None
+        self._unsynced: list[Path] = []  # what a power cut could still take
 
     # -- before training
 
     def recover(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the (tensors, meta) to go on from, or None to start at the beginning; cut off everything newer.
 
-        Raises RunError if the file to resume from is damaged: nothing is changed then.
+        Raises RunError if the file to resume from is damaged, or missing though epochs are recorded: nothing is changed
+        then.
         """
         found = self._read_resume()
         state, recorded = found if found else (None, -1)
+        if found is None and self._trained():
+            raise RunError(
+                f"{self.run.id} cannot go on: {self.folder / RESUME} is missing; its records are kept. "
+                f"Bring that file back and resume, or delete {EPOCHS} too and resume to train it again from the start."
+            )
         records = whole_epochs(self._lines(EPOCHS))
         if len(records) <= recorded:
             raise RunError(
                 f"{self.run.id} lacks records before epoch {recorded}, where it would go on ({EPOCHS} is damaged). "
-                f"Delete {self.folder / RESUME} and resume to train it again from the start."
+                f"Delete {self.folder / RESUME} and {EPOCHS}, and resume to train it again from the start."
             )
         self._cut(recorded)
         self.recorded = recorded
@@ -95,6 +104,7 @@ class RunWriter:
 
     def resume(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Replace the file to resume from, then delete the weights that are not kept."""
+        self._sync()
         note = {"format": str(FORMAT), "recorded": str(self.recorded), "state": json.dumps(meta)}
         note["crc32"] = _checksum(tensors, note)
         replace_file(self.folder / RESUME, _tensors_to_bytes(tensors, note))
@@ -115,6 +125,7 @@ class RunWriter:
             self._write("samples", name, tables.samples_to_bytes(table))
         if paths is not None and len(paths):
             self._write("paths", self.recorded, tables.paths_to_parquet(paths))
+        self._sync()
         replace_file(self.folder / "result.json", json.dumps(jsonable(result), indent=1, allow_nan=False).encode())
         for name in (RESUME, "status.json"):
             (self.folder / name).unlink(missing_ok=True)
@@ -124,7 +135,16 @@ class RunWriter:
     def _write(self, kind: str, epoch: int | str, content: bytes) -> None:
         path = part(self.folder, kind, epoch)
         path.parent.mkdir(exist_ok=True)
-        replace_file(path, content, durable=False)  # made again from the file to resume from, which is durable
+        replace_file(path, content, durable=False)  # so that the record need not wait for the disk
+        self._unsynced.append(path)
+
+    def _sync(self) -> None:
+        """Put what was written on the disk: once the file to resume from, or the result, is behind it, nobody makes it
+        again."""
+        for path in self._unsynced:
+            with suppress(FileNotFoundError):  # somebody took it away meanwhile
+                sync_file(path)
+        self._unsynced.clear()
 
     def _read_resume(self) -> tuple[tuple[dict[str, Tensor], dict[str, Any]], int] | None:
         """((tensors, meta), last recorded epoch) or None when there is no such file."""
@@ -146,7 +166,7 @@ class RunWriter:
         except Exception as error:  # whatever a cut or scrambled file makes the parsers say
             raise RunError(
                 f"{self.run.id} cannot go on: {path} is damaged; its records are kept. "
-                "Delete that file and resume to train it again from the start."
+                f"Delete that file and {EPOCHS}, and resume to train it again from the start."
             ) from error
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
@@ -154,6 +174,14 @@ class RunWriter:
             return parse_lines((self.folder / name).read_bytes())[0]
         except FileNotFoundError:
             return []
+
+    def _trained(self) -> bool:
+        """Whether epochs after the untrained network's are recorded, though a line may be damaged: the file to resume
+        from is there from epoch 0 on, so that without it this is a copy, perhaps one under way."""
+        try:
+            return (self.folder / EPOCHS).read_bytes().count(b"\n") > 1
+        except FileNotFoundError:
+            return False
 
     def _cut(self, last: int) -> None:
         """Take away what belongs to epochs after `last`, torn lines and files left half-written."""
@@ -163,7 +191,7 @@ class RunWriter:
             if kind == "weights" and self.run.kind == "imported":
                 continue  # they were there first
             for path in (self.folder / kind).glob("*" + ending):
-                if not path.stem.isdigit() or int(path.stem) > last:
+                if not is_number(path.stem) or int(path.stem) > last:
                     path.unlink()
         for path in [*self.folder.glob(".writing-*"), *self.folder.glob("*/.writing-*")]:
             if not path.name.startswith(".writing-label.json"):  # the one file that somebody else may be writing

@@ -78,7 +78,8 @@ def worker_states(store: Path | str) -> list[dict[str, Any]]:
 
 def ensure_worker(store: Path | str) -> None:
     """Start `python -m dynat_core worker` for every device of this machine that has none: detached, so they outlive
-    whoever called. Does nothing where a cluster works, or where DYNAT_WORKERS=elsewhere says that others see to them.
+    whoever called. Does nothing where a cluster works, where DYNAT_WORKERS=elsewhere says that others see to them, or
+    while another process starts them.
 
     Raises JobError where the store cannot be written, ConfigError where a worker would end at once with one.
     """
@@ -87,8 +88,8 @@ def ensure_worker(store: Path | str) -> None:
     if os.environ.get("DYNAT_WORKERS") == "elsewhere" or cluster_alive(store):
         return
     folder = worker_folder(store)
-    with exclusive(folder / "start.lock", patience=5):
-        for device in _without_worker(store):
+    with exclusive(folder / "start.lock", patience=5) as held:
+        for device in _without_worker(store) if held else []:
             put_aside(folder / WORKER_LOG)
             with open(folder / WORKER_LOG, "ab") as log:
                 process = start_worker(store, device, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

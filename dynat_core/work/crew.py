@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from dynat_core import machine
+from dynat_core.errors import JobError
 from dynat_core.store.jobs import exclusive
 from dynat_core.store.workers import start_worker, worker_alive, worker_folder
 
@@ -16,12 +17,15 @@ _LOOK = 0.2  # seconds
 def work_on_all(store: Path | str, *, once: bool = False) -> int:
     """Start a worker for each device and wait for them; a signal to end goes on to all. One that dies is replaced.
 
-    Returns 0, or 1 if a worker ended with an error. Raises JobError where the store cannot be written.
+    Returns 0, or 1 if a worker ended with an error. Raises JobError where the store cannot be written, or while another
+    process starts workers.
     """
     store = Path(store).absolute()
     folder = worker_folder(store)
     options = ["--once"] if once else []
-    with exclusive(folder / "start.lock", patience=5):
+    with exclusive(folder / "start.lock", patience=5) as held:
+        if not held:
+            raise JobError(f"Another process is starting the workers of {store}; try again in a moment.")
         if not worker_alive(store):
             (folder / "stop").unlink(missing_ok=True)  # it was meant for workers that are gone
         crew = {device: start_worker(store, device, *options) for device in machine.devices()}

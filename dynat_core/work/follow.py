@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynat_core.config import NORM_WORDS, describe_eps
 from dynat_core.durations import duration
+from dynat_core.errors import RunError
 from dynat_core.store.evaluations import Evaluation
 from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.run import Run
@@ -25,11 +26,12 @@ _GRACE = 5.0  # seconds a run may wait without a worker before that is called an
 
 
 def follow(run: Run) -> str:
-    """Show how `run` goes until nobody works on it any more; return its state then."""
+    """Show how `run` goes until nobody works on it any more; return its state then. Raises RunError once it is gone."""
     with _bar(run) if sys.stdout.isatty() else _plain(run) as show:
         alone_since: float | None = None
         while True:
             state = run.state
+            _refuse_gone(run)
             show(state)
             if state != "running":
                 if state not in UNFINISHED:
@@ -42,7 +44,8 @@ def follow(run: Run) -> str:
 
 
 def follow_evaluation(evaluation: Evaluation) -> int:
-    """Show how an evaluation goes until it has ended, then what it found; return the exit code."""
+    """Show how an evaluation goes until it has ended, then what it found; return the exit code. Raises RunError once
+    it is gone."""
     from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
     columns = (_text("{task.description}"), BarColumn(), _text("{task.fields[words]}"), TimeElapsedColumn())
@@ -50,6 +53,7 @@ def follow_evaluation(evaluation: Evaluation) -> int:
     with Progress(*columns, console=_console(), disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(evaluation.kind, total=1.0, words="")
         while (state := evaluation.state) in ("running", *UNFINISHED):
+            _refuse_gone(evaluation)
             status = evaluation.status() or {}
             eta = status.get("eta_s")
             words = f"{status.get('words', state)}" + (f", {duration(eta)} left" if eta is not None else "")
@@ -67,6 +71,13 @@ def follow_evaluation(evaluation: Evaluation) -> int:
     why = (evaluation.error() or {}).get("error") or f"{evaluation.id} is {state}; {again}"
     print(why, file=sys.stderr)
     return 1
+
+
+def _refuse_gone(job: Run | Evaluation) -> None:
+    """A folder that is gone reads queued, and would be waited for without end."""
+    if not job.folder.is_dir():
+        lists = '"python -m dynat_core restore" lists what can be brought back.'
+        raise RunError(f"{job.id} was deleted or moved while it was waited for; {lists}")
 
 
 def found_words(kind: str, result: dict[str, Any]) -> list[str]:

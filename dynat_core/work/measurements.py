@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from dynat_core.config import Imported, Threat
+from dynat_core.config import Custom, Imported, Threat
 from dynat_core.devices import choose, fit_threads
 from dynat_core.errors import DynatError, RunError
-from dynat_core.files import append_line, storage_sentence
+from dynat_core.files import append_line, read_lines, storage_sentence
 from dynat_core.recorded import tables
 from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Measured, Transfer, measured_threat
@@ -61,7 +61,11 @@ def work_on(evaluation: Evaluation, device: str | None = None, ended: Callable[[
 
 
 class _Work:
-    """One evaluation under way."""
+    """One evaluation under way. epoch: the one that is measured, settled as its weights are loaded, since a run that
+    goes on may get another best or last one meanwhile."""
+
+    epoch: int
+    model: nn.Module
 
     def __init__(self, evaluation: Evaluation, device: str | None, ended: Callable[[], bool]) -> None:
         self.evaluation, self._ended = evaluation, ended
@@ -75,13 +79,27 @@ class _Work:
 
     def run(self) -> None:
         """Load, attack, record."""
-        append_line(self.evaluation.folder / "starts.jsonl", start_entry(str(self.device)))
         self.show("loading", 0.0)
+        self.model, self.epoch = self._loaded()
+        self._forget_another_epoch()
+        append_line(self.evaluation.folder / "starts.jsonl", {**start_entry(str(self.device)), "epoch": self.epoch})
         kinds: dict[type[Measured], Callable[[], None]] = {
             Check: self._check, Again: self._again, Ladder: self._ladder, Curves: self._curves,
             Transfer: self._transfer,
         }  # fmt: skip
         kinds[type(self.settings)]()
+
+    def _loaded(self) -> tuple[nn.Module, int]:
+        """The network, and its epoch: 0 of a network from a file, which is there before anything is recorded."""
+        elsewhere = isinstance(self.home.config.model, Imported | Custom)
+        epoch = 0 if elsewhere else self.home.epoch_of(self.settings.epoch)
+        return network(self.home, epoch, self.device), epoch
+
+    def _forget_another_epoch(self) -> None:
+        """What an earlier start left to go on from is about the best or last epoch of then."""
+        starts = read_lines(self.evaluation.folder / "starts.jsonl")
+        if starts and starts[-1].get("epoch", self.epoch) != self.epoch:
+            (self.evaluation.folder / "state.bin").unlink(missing_ok=True)
 
     # -- what every kind needs
 
@@ -89,12 +107,6 @@ class _Work:
     def threat(self) -> Threat:
         """The radius and norm asked for, or the network's own."""
         return measured_threat(self.home.config, self.settings)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch measured: 0 of a network from a file, which is there before anything is recorded."""
-        imported = isinstance(self.home.config.model, Imported)
-        return 0 if imported else self.home.epoch_of(self.settings.epoch)
 
     def images(self) -> tuple[Tensor, Tensor, np.ndarray, str]:
         """x (n, C, H, W), y (n,), image numbers (n,), and how they were chosen."""
@@ -139,11 +151,10 @@ class _Work:
 
         settings = self.settings
         assert isinstance(settings, Check)
-        model = network(self.home, settings.epoch, self.device)
         x, y, index, how = self.images()
         threat = self.threat
         stages = diagnosing(
-            model, x, y, threat.eps, threat.norm, settings.steps, settings.restarts,
+            self.model, x, y, threat.eps, threat.norm, settings.steps, settings.restarts,
             seed=settings.seed, overridden=settings.overridden,
         )  # fmt: skip
         report: Report | None = None
@@ -167,12 +178,13 @@ class _Work:
         check, known = before.settings, before.samples()
         if before.state != "finished" or not isinstance(check, Check):
             raise RunError(f"{before.id} is no finished check; finish it first.")
-        model = network(self.home, settings.epoch, self.device)
+        if before.epoch != self.epoch:
+            raise RunError(f"{before.id} is about epoch {before.epoch}, and not {self.epoch}; ask for the same epoch.")
         x, y, index, how = self.images()
         rows = known.set_index("index").loc[index].reset_index()
         threat, found = self.threat, None
         for stage in again(
-            model, x, y, rows, settings.action,
+            self.model, x, y, rows, settings.action,
             eps=threat.eps, norm=threat.norm, steps=check.steps, restarts=check.restarts, seed=settings.seed,
         ):  # fmt: skip
             self.show(settings.action, stage.share)
@@ -198,12 +210,11 @@ class _Work:
 
         settings = self.settings
         assert isinstance(settings, Ladder)
-        model = network(self.home, settings.epoch, self.device)
         x, y, index, how = self.images()
         threat, kept = self.threat, self.evaluation.folder / "state.bin"
         state = LadderState.from_bytes(kept.read_bytes()) if kept.exists() else None
         events = ladder(
-            model, x, y, eps=threat.eps, norm=threat.norm, seed=settings.seed, autoattack=settings.autoattack,
+            self.model, x, y, eps=threat.eps, norm=threat.norm, seed=settings.seed, autoattack=settings.autoattack,
             restarts=settings.restarts, state=state,
         )  # fmt: skip
         for event in events:
@@ -227,10 +238,9 @@ class _Work:
     def _curves(self) -> None:
         from dynat_core.check.curves import curves
 
-        model = network(self.home, self.settings.epoch, self.device)
         x, y, index, how = self.images()
         threat = self.threat
-        for event in curves(model, x, y, eps=threat.eps, norm=threat.norm, seed=self.settings.seed):
+        for event in curves(self.model, x, y, eps=threat.eps, norm=threat.norm, seed=self.settings.seed):
             self.show(event.part, event.share)
             if event.result is not None:
                 arrays = {name: np.asarray(values) for name, values in event.arrays.items()}
@@ -248,7 +258,7 @@ class _Work:
         for run in runs[1:]:
             if (run.config.data.name, run.config.shape) != (self.home.config.data.name, self.home.config.shape):
                 raise RunError(f"{run.id} reads other images than {self.home.id}; compare models of the same data.")
-        models = [(run.id, network(run, settings.epoch if run is self.home else "best", self.device)) for run in runs]
+        models = [(self.home.id, self.model), *((run.id, network(run, "best", self.device)) for run in runs[1:])]
         x, y, index, how = self.images()
         threat = self.threat
         for event in transfer(

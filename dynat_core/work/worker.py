@@ -20,7 +20,7 @@ from dynat_core.errors import DynatError, RunError, StateError
 from dynat_core.files import storage_sentence
 from dynat_core.store import evaluations, logs
 from dynat_core.store.jobs import Job
-from dynat_core.store.layout import LOG, RESUME
+from dynat_core.store.layout import EPOCHS, LOG, RESUME
 from dynat_core.store.run import Run
 from dynat_core.store.run_writer import RunWriter
 from dynat_core.store.runs import RunStore
@@ -302,7 +302,8 @@ def _sentence(error: Exception, folder: Path) -> str:
     if isinstance(error, StateError):
         return (
             f"{folder.name} cannot go on: {folder / RESUME} was saved by another version of Dynat; its records are "
-            "kept. Resume it with that version, or delete that file and resume to train it again from the start."
+            f"kept. Resume it with that version, or delete that file and {EPOCHS} and resume to train it again from "
+            "the start."
         )
     if isinstance(error, DynatError):
         return str(error)
