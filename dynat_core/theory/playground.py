@@ -215,9 +215,11 @@ def fosc_paper(ball: Ball, z: Point, grad: Point) -> float:
 
 
 def middle(ball: Ball, grad: Point) -> float:
-    """Return what the same slope would promise from the middle of the set (L2: from x): the unit of relative FOSC."""
+    """Return what the same slope would promise from the middle of the set, half its width along the gradient: the unit of
+    relative FOSC."""
     if ball.norm == "l2":
-        return fosc_box(ball, ball.x, grad)
+        back = (-grad[0], -grad[1])
+        return (fosc_box(ball, ball.x, grad) + fosc_box(ball, ball.x, back)) / 2
     low, high = ball.faces
     return (abs(grad[0]) * (high[0] - low[0]) + abs(grad[1]) * (high[1] - low[1])) / 2
 

@@ -163,9 +163,9 @@ function ballBest(ball, z, grad) {
 const foscBox = (ball, z, grad) => dot(minus(bestPoint(ball, z, grad), z), grad);
 const foscPaper = (ball, z, grad) => ball.eps * (ball.norm === "linf" ? norm1(grad) : norm2(grad)) - dot(minus(z, ball.x), grad);
 
-// What the same slope would promise from the middle of the set (L2: from x): the unit of relative FOSC.
+// What the same slope would promise from the middle of the set, half its width along the gradient: the unit of relative FOSC.
 function middle(ball, grad) {
-  if (ball.norm === "l2") return foscBox(ball, ball.x, grad);
+  if (ball.norm === "l2") return (foscBox(ball, ball.x, grad) + foscBox(ball, ball.x, [-grad[0], -grad[1]])) / 2;
   const [low, high] = faces(ball);
   return (Math.abs(grad[0]) * (high[0] - low[0]) + Math.abs(grad[1]) * (high[1] - low[1])) / 2;
 }

@@ -55,7 +55,7 @@ const MORE = `<p><b>What this shows.</b> A loss with two inputs, what the attack
   <p><b>FOSC, box form:</b> c(z) = max ⟨z′ − z, g⟩ over all z′ that lie within eps of x <i>and</i> within the pixel box; g is the gradient of the cross-entropy loss at z, in nats per pixel.
   In the picture the thick bar is ⟨z′ − z, g⟩ / ‖g‖₂, in pixels on the picture's own scale; times ‖g‖₂ it is FOSC. In the side view the bracket is FOSC itself, in nats, on the axis of the loss.</p>
   <p><b>Paper form:</b> eps‖g‖₁ − ⟨z − x, g⟩, the same without the pixel box (a disc: ‖g‖₂). The two differ only where the set reaches over the edge: drag the point there.</p>
-  <p><b>Relative FOSC:</b> box form, c divided by Σ|gᵢ|(uᵢ − lᵢ)/2, what the same slope promises from the middle of the set (disc: from x); paper form, c / (eps‖g‖₁).
+  <p><b>Relative FOSC:</b> box form, c divided by Σ|gᵢ|(uᵢ − lᵢ)/2, what the same slope promises from the middle of the set (disc: half its width along g, times ‖g‖₂); paper form, c / (eps‖g‖₁).
   <b>Expected</b> on a straight slope, paper form, k steps of a·eps: (2 − ka)²/4 on average over random starts, 1 − ka from x, then 0; for a disc with random starts none is drawn.</p>
   <p><b>Training:</b> 12 tanh units, full-batch Adam, 160 epochs (Unsecured 200), 60 points of each class; attack PGD-10, alpha eps/4, random start, L-inf; Dynamic: c_max .25, box form, threshold 0 after
   four fifths of the epochs. One small run each: no comparison of methods.</p>`;
