@@ -16,7 +16,7 @@ from dynat_core.attack.attacks import in_eval_mode
 from dynat_core.attack.threat import Norm
 from dynat_core.check.grey import sure_to_fall
 from dynat_core.check.preflight import Finding, given, preflight
-from dynat_core.check.siege import NOISE, SEARCH, SHORT, Siege
+from dynat_core.check.siege import NOISE, SCALES, SEARCH, SHORT, Siege
 from dynat_core.check.verdict import Light, Verdict, masked, not_yet, optimised, restarts_agree
 from dynat_core.config import NORM_WORDS, describe_eps, parse_number, threat_of
 from dynat_core.errors import DynatError
@@ -213,7 +213,7 @@ class _Diagnosis:
         if not self.climbed:
             to_come += int((siege.robust & ~siege.attacked).sum()) * whole
         to_come += (left * (NOISE + SEARCH) / 3) * (not self.scaled) * (not self.blind.any())
-        to_come += n * (SHORT + 1) * (5 - len(self.scaled) - len(self.margin_at))
+        to_come += n * (SHORT + 1) * (len(SCALES) + 2 - len(self.scaled) - len(self.margin_at))
         return min(0.99, siege.spent / max(siege.spent + to_come, 1.0))
 
     def report(self, large: float | None = None) -> Report:

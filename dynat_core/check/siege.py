@@ -24,6 +24,7 @@ PHASES = ((0.4, 4), (0.2, 16))  # share of the steps, and what eps is divided by
 SETTLE: dict[Norm, tuple[int, int]] = {"linf": (64, 64), "l2": (4, 64)}
 FINER = 4  # times as small, all of them, when smaller steps are asked for
 _LEAST = 4  # steps it takes to settle
+SCALES = (1.0, 0.1, 0.01, 10.0)  # factors on the logits; 0.01 brings back a model that multiplies its own by 100
 SHORT = 20  # steps of the attacks that are compared with each other
 
 
@@ -228,9 +229,9 @@ class Siege:
         yield from self.each(self.standing, try_out)
 
     def scaled(self, accuracy: dict[float, float]) -> Iterator[int]:
-        """Fill `accuracy` with the robust accuracy under 20 steps of PGD on the cross-entropy of the logits times 0.1,
-        1 and 10, on the same starts."""
-        for factor in (1.0, 0.1, 10.0):
+        """Fill `accuracy` with the robust accuracy under 20 steps of PGD on the cross-entropy of the logits times each
+        of SCALES, on the same starts."""
+        for factor in SCALES:
             right = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
 
             def loss(logits: Tensor, y: Tensor, factor: float = factor) -> Tensor:
