@@ -215,8 +215,8 @@ def fosc_paper(ball: Ball, z: Point, grad: Point) -> float:
 
 
 def middle(ball: Ball, grad: Point) -> float:
-    """Return what the same slope would promise from the middle of the set, half its width along the gradient: the unit of
-    relative FOSC."""
+    """Return what the same slope would promise from the middle of the set, half its width along the gradient: the unit
+    of relative FOSC."""
     if ball.norm == "l2":
         back = (-grad[0], -grad[1])
         return (fosc_box(ball, ball.x, grad) + fosc_box(ball, ball.x, back)) / 2
