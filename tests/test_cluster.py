@@ -146,7 +146,12 @@ def test_runs_fan_out_and_a_dead_node_changes_nothing(cluster, tmp_path):
     assert not worker_alive(store.folder)
 
 
-@pytest.mark.parametrize("recorder_dies", [True, False], ids=["the-one-that-records", "the-other"])
+LONG = pytest.mark.skipif("DYNAT_LONG_TESTS" not in os.environ, reason="DYNAT_LONG_TESTS=1 runs it, for two minutes")
+
+
+@pytest.mark.parametrize(
+    "recorder_dies", [True, pytest.param(False, marks=LONG)], ids=["the-one-that-records", "the-other"]
+)
 def test_two_workers_share_a_run_one_is_lost_with_its_node_and_one_goes_on_to_find_what_one_finds(
     cluster, tmp_path, recorder_dies
 ):
