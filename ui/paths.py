@@ -177,8 +177,7 @@ def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed
     since every look draws something, and a script that draws can be interrupted.
     """
     said, heard = st.empty(), st.empty()
-    heard.html(f'<p class="dynat-heard" role="status">{words}</p>')  # said once; the seconds are only to be seen
-    began = time.monotonic()
+    began, told = time.monotonic(), False
     while True:
         answers = {name: look() for name, look in looks.items()}
         waiting = [answer for answer in answers.values() if answer.state in ("queued", "working")]
@@ -186,6 +185,9 @@ def look_at_helper(looks: Mapping[str, Callable[[], Answer]], words: str, dimmed
             said.empty()
             heard.empty()
             return answers
+        if not told:  # to those who hear the page, once: the seconds are only to be seen
+            heard.html(f'<p class="dynat-heard" role="status">{words}</p>')
+            told = True
         seconds = time.monotonic() - began
         share = min((answer.progress or 0.0) for answer in waiting)
         so_far = f", {percent(share)}" if seconds > 2 and share else ""
