@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dynat_core.config import describe_eps
+from dynat_core.recorded.trajectories import unit_of
 from dynat_core.reports.compared import verdict
 from dynat_core.store.runs import Run
 from dynat_core.views.threshold import CURVES, FORMS, Recorded, threshold
@@ -46,7 +47,7 @@ def threshold_picture(screen: str, shown: list[tuple[Run, int]], names: dict[str
     models = [
         Recorded(
             names[run.id], run.config.strategy.name, _curves(str(run.folder), run.modified, epoch),
-            "nats" if recorded_attack(run).loss == "ce" else "logits", _attack(run), verdict(run, epoch),
+            unit_of(recorded_attack(run).loss), _attack(run), verdict(run, epoch),
         )
         for run, epoch in shown
     ]  # fmt: skip

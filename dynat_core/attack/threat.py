@@ -21,10 +21,14 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 def euclidean(a: Tensor) -> Tensor:
     """(n,) Euclidean lengths of an (n, ...) tensor, also where the squares would be too small or too large to hold: a
     confident network's gradients of cross-entropy are."""
-    flat = a.flatten(1)
-    peak = flat.abs().amax(1)
-    unit = torch.where(peak > 0, peak, torch.ones_like(peak))
-    return peak * (flat / unit[:, None]).norm(dim=1)
+    peak, level = _levelled(a)
+    return peak * level.flatten(1).norm(dim=1)
+
+
+def _levelled(a: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) the largest entry of each sample, and the samples (n, ...) divided by it."""
+    peak = a.flatten(1).abs().amax(1)
+    return peak, a / _per_sample(torch.where(peak > 0, peak, torch.ones_like(peak)), a)
 
 
 def _per_sample(value: Tensor, like: Tensor) -> Tensor:
@@ -96,8 +100,7 @@ class Ball:
         0."""
         if self.norm == "linf":
             return grad.sign()
-        peak = grad.flatten(1).abs().amax(1)
-        level = grad / _per_sample(torch.where(peak > 0, peak, torch.ones_like(peak)), grad)
+        _, level = _levelled(grad)
         length = level.flatten(1).norm(dim=1)
         return level / _per_sample(torch.where(length > 0, length, torch.ones_like(length)), grad)
 

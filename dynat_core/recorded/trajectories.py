@@ -13,6 +13,11 @@ from dynat_core.recorded.packing import pack, unpack
 CURVES = ("loss", "margin", "fosc", "fosc_paper", "relative_fosc", "gradient_l1")
 
 
+def unit_of(loss: str) -> str:
+    """The unit of a loss that an attack climbs, and of FOSC: nats of cross-entropy, or logits of a margin."""
+    return "nats" if loss == "ce" else "logits"
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """One image and the K+1 points of an attack on it: 0 is where the attack started, K where it ended.
@@ -53,8 +58,8 @@ class Trajectory:
 
     @property
     def unit(self) -> str:
-        """The unit of loss and FOSC: nats of cross-entropy, or logits where the attack climbed a margin."""
-        return "nats" if self.settings.get("loss", "ce") == "ce" else "logits"
+        """The unit of loss and FOSC."""
+        return unit_of(self.settings.get("loss", "ce"))
 
     @property
     def delta(self) -> np.ndarray:
