@@ -24,7 +24,7 @@ from ui.checks import BUSY, busy, found_by, of_kind, progress, reading, refused,
 from ui.choose import DEMO_PAIR, empty_store, titles
 from ui.exports import take_away_evaluation
 from ui.frame import live, page, screen_of, teaching, view_only
-from ui.link import Link, carry, unknown
+from ui.link import Link, carry, moved, unknown
 from ui.live import MOVING, interrupted_banner, moving_line
 from ui.measured import measured_tabs
 from ui.stills import head, picture
@@ -80,14 +80,13 @@ def choose(known: dict[str, Run]) -> tuple[Run, Evaluation | None]:
     shown = asked or next((id for id in reversed(DEMO_PAIR) if id in known), next(iter(known)))
     names = titles(list(known.values()))
     which, start, add = st.columns([5, 4, 3], vertical_alignment="bottom")
-    st.session_state[f"{SCREEN}.run"] = shown
 
-    def changed() -> None:
-        links["run"].write(st.session_state[f"{SCREEN}.run"])
+    def changed(id: str) -> None:
+        links["run"].write(id)
         links["check"].write(None)
 
     with which:
-        st.selectbox("Model", list(known), format_func=lambda id: names[id], key=f"{SCREEN}.run", on_change=changed)
+        st.selectbox("Model", list(known), format_func=names.__getitem__, **moved(f"{SCREEN}.run", shown, changed))
     run = known[shown]
     with start, st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         start_form(run, links["check"])
@@ -133,11 +132,9 @@ def start_form(run: Run, link: Link) -> None:
 def older(found: list[Evaluation], shown: Evaluation | None, link: Link) -> None:
     """Earlier checks of the same model."""
     names = {c.name: f"{c.created:%-d %b, %H:%M}: {words_of(c)}" for c in found}
-    key = f"{SCREEN}.check"
-    st.session_state[key] = shown.name if shown else found[0].name
     st.selectbox(
-        f"{len(found)} checks of this model", list(names), format_func=names.__getitem__, key=key,
-        on_change=lambda: link.write(st.session_state[key]), label_visibility="collapsed",
+        f"{len(found)} checks of this model", list(names), format_func=names.__getitem__, label_visibility="collapsed",
+        **moved(f"{SCREEN}.check", shown.name if shown else found[0].name, link.write),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -19,7 +19,7 @@ from dynat_core.store.runs import Run
 from ui.choose import DEMO_PAIR, default_runs, empty_store, titles
 from ui.frame import live, page, screen_of, teaching, view_only
 from ui.images import image_table, listed, meaningless, read_pick
-from ui.link import Cursor, Link, Switched, told, whole_number
+from ui.link import Cursor, Link, Switched, moved, told, whole_number
 from ui.paths import (
     LOSSES,
     MOST_STEPS,
@@ -99,27 +99,19 @@ def choose_models(
     asked = [id for id in dict.fromkeys(asked[:2]) if id in known] or default_models(known)
     names = titles(list(known.values()))
     first, when, second = places
-    st.session_state[f"{SCREEN}.a"] = asked[0]
-    st.session_state[f"{SCREEN}.b"] = asked[1] if len(asked) > 1 else ""
+    others = ["", *(id for id in known if id != asked[0] and fits(known[id], known[asked[0]]))]
+    beside = asked[1] if len(asked) > 1 and asked[1] in others else ""
 
-    def changed() -> None:
-        a, b = st.session_state[f"{SCREEN}.a"], st.session_state[f"{SCREEN}.b"]
-        links["run"].write(",".join(id for id in dict.fromkeys((a, b)) if id))
+    def changed(_: str) -> None:
+        ids = (st.session_state[widget["key"]] for widget in (a, b))
+        links["run"].write(",".join(id for id in dict.fromkeys(ids) if id))
 
+    a, b = moved(f"{SCREEN}.a", asked[0], changed), moved(f"{SCREEN}.b", beside, changed)
     with first:
-        st.selectbox("Model", list(known), format_func=lambda id: names[id], key=f"{SCREEN}.a", on_change=changed)
+        st.selectbox("Model", list(known), format_func=names.__getitem__, **a)
     with second:
-        others = ["", *(id for id in known if id != asked[0] and fits(known[id], known[asked[0]]))]
-        if st.session_state[f"{SCREEN}.b"] not in others:
-            st.session_state[f"{SCREEN}.b"] = ""
-        st.selectbox(
-            "beside",
-            others,
-            format_func=lambda id: names.get(id, "no other model"),
-            key=f"{SCREEN}.b",
-            on_change=changed,
-        )
-    chosen = [known[id] for id in (asked[0], st.session_state[f"{SCREEN}.b"]) if id]
+        st.selectbox("beside", others, format_func={"": "no other model", **names}.__getitem__, **b)
+    chosen = [known[id] for id in (asked[0], beside) if id]
     with when:
         epoch = choose_epoch(chosen[0], links["epoch"])
     return chosen, [epoch, *(beside_epoch(run, epoch, last_of(chosen[0])) for run in chosen[1:])]
@@ -148,21 +140,23 @@ def last_of(run: Run) -> int:
 
 def choose_epoch(run: Run, link: Link) -> int:
     """The epoch, from the query string or the list."""
-    there, key = epochs_of(run), f"{SCREEN}.epoch"
+    there = epochs_of(run)
     text = link.value
     if text is not None and whole_number(text) not in there:
         kept = ", ".join(map(str, there)) if len(there) <= 12 else f"{there[0]} to {there[-1]}"
         missing = f"There is no checkpoint or recorded path of {run.title} at epoch {text[:20]}"
         st.info(plain(f"{missing}; there is {kept}."))
         text = None
-    st.session_state[key] = int(text) if text is not None else last_of(run)
+    epoch = int(text) if text is not None else last_of(run)
     best = (run.last_record() or {}).get("best_epoch")
 
     def words(epoch: int) -> str:
         return f"{epoch} (last)" if epoch == there[-1] else f"{epoch} (best)" if epoch == best else str(epoch)
 
-    st.selectbox("epoch", there, format_func=words, key=key, on_change=lambda: link.write(str(st.session_state[key])))
-    return st.session_state[key]
+    st.selectbox(
+        "epoch", there, format_func=words, **moved(f"{SCREEN}.epoch", epoch, lambda epoch: link.write(str(epoch)))
+    )
+    return epoch
 
 
 def choose_attack(run: Run, link: Link) -> Attack:
@@ -219,7 +213,8 @@ def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]
         table = None
         st.caption(plain(error))
     some = listed(links["images"])
-    index = asked_image(run, link.value, table)
+    there = numbers(run, table)
+    index = asked_image(run, link.value, there)
     if index is None:
         index = some[0] if some else default_image(chosen, epochs)
     if table is not None and some:
@@ -230,28 +225,51 @@ def choose_image(chosen: list[Run], epochs: list[int], links: Mapping[str, Link]
         images = image_table(table, pick, links["only"], classes, index, lambda i: link.write(str(i)))
         attack = f"PGD-{run.config.recording.steps}"
         st.caption(plain(f"As recorded at epoch {epochs[0]} of {run.title}, under {attack}."))
-    key = f"{SCREEN}.number"
-    if st.session_state.get(key) != index:
-        st.session_state[key] = index
-    st.number_input(
-        "image number", 0, run.config.data.counts[1] - 1, key=key,
-        on_change=lambda: link.write(str(st.session_state[key])),
-    )  # fmt: skip
+    number_field(run, index, there, link)
     return index, images
 
 
-def asked_image(run: Run, text: str | None, table: pd.DataFrame | None) -> int | None:
-    """The image of a query string; None, and a sentence, for one that this run does not have."""
+def number_field(run: Run, index: int, there: Container[int], link: Link) -> None:
+    """The field to type the image's number in, or to step it. there: the numbers that this run has.
+
+    A number between those that the run has is left in the field, as somebody may be stepping on.
+    """
+    most = run.config.data.counts[1] - 1
+    key = f"{SCREEN}.passing"
+    passing = st.session_state.pop(key, None)  # (number in the field, image shown meanwhile)
+    if passing and passing[1] == index:
+        st.session_state[key] = passing
+    shown = passing[0] if key in st.session_state else index
+
+    def changed(number: int) -> None:
+        st.session_state.pop(key, None)
+        if number in there:
+            link.write(str(number))
+        else:
+            st.session_state[key] = number, index
+
+    st.number_input("image number", 0, most, **moved(f"{SCREEN}.number", shown, changed))
+    if shown != index:
+        st.info(f"There is no test image {shown} in this run; number {index} is shown still.")
+
+
+def numbers(run: Run, table: pd.DataFrame | None) -> Container[int]:
+    """The numbers of the test images that a run has; of a part of them those that were recorded, as far as known."""
+    if run.config.data.test_size is None:
+        return range(run.config.test_size)
+    return range(run.config.data.counts[1]) if table is None else frozenset(table["index"])
+
+
+def asked_image(run: Run, text: str | None, there: Container[int]) -> int | None:
+    """The image of a query string; None, and a sentence, for one that is not `there`."""
     if text is None:
         return None
     number = whole_number(text, digits=9)
-    if run.config.data.test_size is None:
-        there, known = number < run.config.test_size, f"they are numbered 0 to {run.config.test_size - 1:,}"
-    else:  # a part of the test images: those that were recorded
-        there = table is None or bool((table["index"] == number).any())
-        known = f"it has {run.config.test_size:,} of them, and the table lists them"
-    if number >= 0 and there:
+    if number in there:
         return number
+    known = f"it has {run.config.test_size:,} of them, and the table lists them"
+    if run.config.data.test_size is None:
+        known = f"they are numbered 0 to {run.config.test_size - 1:,}"
     st.info(plain(f"There is no test image {text[:20]} in this run; {known}."))
     return None
 

@@ -59,15 +59,26 @@ def in_child(task: Callable[[], object], patience: float = PATIENCE) -> int | No
     return child.exitcode
 
 
-def train_here(run: Run, ended: Callable[[], bool] = lambda: False) -> None:
-    """Work on `run` as a job process does, with one thread."""
+def train_here(run: Run, ended: Callable[[], bool] | None = None) -> None:
+    """Work on `run` as a job process does, with one thread.
+
+    ended: asked between batches; with it each epoch is written before training goes on, so that it can ask for a number
+    of records: on a busy machine the next epoch can be over before the last one is on the disk.
+    """
     import torch
 
-    from dynat_core.work.worker import run_job
+    from dynat_core.work import beside, worker
 
+    class AtOnce(beside.Beside):
+        def do(self, action: Callable[[], None]) -> None:
+            super().do(action)
+            self.settle()
+
+    if ended is not None:
+        worker.Beside = AtOnce  # pyright: ignore[reportPrivateImportUsage]  in this short-lived process alone
     torch.set_num_threads(1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this short-lived process
-    run_job(run.folder, ended=ended)
+    worker.run_job(run.folder, ended=ended or (lambda: False))
 
 
 def silence() -> None:

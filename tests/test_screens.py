@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -94,8 +95,10 @@ def scene(app: AppTest) -> dict:
 
 
 def widget(app: AppTest, key: str):
-    """The widget with this key, whatever kind it is."""
-    return next(w for kind in ("multiselect", "selectbox", "number_input") for w in app.get(kind) if w.key == key)
+    """The widget with this key, or with one of those that follow it as it is moved, whatever kind it is."""
+    keys = re.compile(rf"{re.escape(key)}(\.\d+)?")
+    kinds = ("multiselect", "selectbox", "number_input")
+    return next(w for kind in kinds for w in app.get(kind) if keys.fullmatch(w.key or ""))
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -437,6 +440,25 @@ def test_an_image_number_is_stepped_in_one_field_that_stays(folder):
     app.query_params["image"] = str(some[7])
     app.run()
     assert widget(app, "trajectory.number").value == some[7]
+
+
+def test_a_number_between_the_images_of_a_run_is_passed_and_the_image_stays(folder):
+    there = sorted(int(i) for i in RunStore(folder).open("demo-digits-standard").samples(6, split="test")["index"])
+    before, after = next((a, b) for a, b in pairwise(there) if b > a + 1)
+    app = show("trajectory", run="demo-digits-standard", epoch="6", image=str(before))
+    widget(app, "trajectory.number").set_value(before + 1).run()
+    assert widget(app, "trajectory.number").value == before + 1 and app.query_params["image"] == str(before)
+    said = f"There is no test image {before + 1} in this run; number {before} is shown still."
+    assert said in [info.value for info in app.info]
+    app.run()  # it stays there, whatever else is done
+    assert widget(app, "trajectory.number").value == before + 1
+    widget(app, "trajectory.number").set_value(after).run()
+    assert app.query_params["image"] == str(after) and not widget(app, "trajectory.number").proto.set_value
+    assert said not in [info.value for info in app.info]
+    widget(app, "trajectory.number").set_value(before + 1).run()
+    app.query_params["image"] = str(before)
+    app.run()
+    assert widget(app, "trajectory.number").value == before
 
 
 def test_leaving_a_screen_and_coming_back_by_the_menu_keeps_the_place(folder):

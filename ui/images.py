@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from ui.link import Link
+from ui.link import Link, moved
 from ui.microscope import (
     FILTERS,
     MEASURES,
@@ -107,19 +107,16 @@ def image_table(
 def _which(table: pd.DataFrame, pick: Pick | None, lens: Lens, turn: Turn) -> Lens:
     """All, fooled, not converged, fooled earlier, or what was brushed elsewhere."""
     names = FILTERS | ({"picked": f"brushed: {pick.words()}"} if pick else {})
-    key = f"trajectory.filter.{pick}"
-    st.session_state[key] = lens.show
 
-    def changed() -> None:
-        turn(lambda now: replace(now, show=st.session_state[key]))
+    def changed(show: str) -> None:
+        turn(lambda now: replace(now, show=show))
 
     name = st.selectbox(
         "Which images?",
         list(names),
         format_func=lambda n: f"{names[n]} ({len(filtered(table, n, pick)):,})",
-        key=key,
-        on_change=changed,
         label_visibility="collapsed",
+        **moved(f"trajectory.filter.{pick}", lens.show, changed),
     )
     return replace(lens, show=name)
 
@@ -134,8 +131,6 @@ def _classes(table: pd.DataFrame, pick: Pick | None, lens: Lens, classes: Sequen
         counts = through(table, lens, pick, but=name)[column].value_counts()
         chosen = getattr(lens, name)
         options = [ANY, *sorted({*(int(k) for k in counts.index), *([chosen] if chosen is not None else [])})]
-        key = f"trajectory.class.{name}"
-        st.session_state[key] = ANY if chosen is None else chosen
 
         def words(k: int, counts: Any = counts, anything: str = anything, name: str = name) -> str:
             if k == ANY:
@@ -143,12 +138,12 @@ def _classes(table: pd.DataFrame, pick: Pick | None, lens: Lens, classes: Sequen
             said = classes[k] if k < len(classes) else str(k)
             return f"{'read as ' if name == 'read' else ''}{said} ({int(counts.get(k, 0)):,})"
 
-        def changed(key: str = key, name: str = name) -> None:
-            k = st.session_state[key]
+        def changed(k: int, name: str = name) -> None:
             turn(lambda now: replace(now, **{name: None if k == ANY else k}))
 
         label = "true class" if name == "true" else "class it says"
-        place.selectbox(label, options, format_func=words, key=key, on_change=changed, label_visibility="collapsed")
+        hand = moved(f"trajectory.class.{name}", ANY if chosen is None else chosen, changed)
+        place.selectbox(label, options, format_func=words, label_visibility="collapsed", **hand)
 
 
 def _measure(table: pd.DataFrame) -> str:
@@ -263,8 +258,9 @@ def _rows(
 
     def selected() -> None:
         picked = st.session_state[key]["selection"]["rows"]
-        if picked:
-            choose(int(table["#"].iloc[picked[0]]))
+        number = int(table["#"].iloc[picked[0]]) if picked else chosen
+        if number is not None and number != chosen:  # a browser that is behind says the row that was chosen for it
+            choose(number)
 
     config = {
         NAMES[name]: st.column_config.NumberColumn(width=_WIDTHS.get(name, 56), help=_HINTS.get(name))

@@ -1,14 +1,15 @@
 """What a screen shows, in its query string: deep links, Back and the menu all lead to the same place.
 
 Streamlit adds one entry to the browser's history for every write, so only what a person changed is written. The query
-string that a rerun sees can lag behind a write by a moment, so a value that was replaced just now is not believed,
-unless the person went Back to it.
+string that a rerun sees is the one that the browser showed when it asked for it, and that lags behind what was written,
+on a busy machine by seconds. So a value that was replaced is not believed again until the browser has shown the one
+after it, unless the person went Back to it; and a write, which sends all of it, puts right what is old in it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +19,33 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from ui.scrubber import Report, read_report
 from ui.words import plain
 
-SETTLING = 1.0  # seconds after a write in which a slow browser may still send the query string of before
+SETTLING = 10.0  # seconds after a write in which a slow browser may still send the query string of before
 BEGUN_WITH = "train.begun-with"  # in the session: the (clone, preset) that the form of Train was filled from
 _UNREAD = object()
 _FIRST = ("run", "epoch", "image", "step")
 
 
 def entered(screen: str) -> None:
-    """Note that `screen` is shown now; after a change of screens every link is read anew, and after Back believed."""
+    """Note that `screen` is shown now, at the start of a whole run, after its callbacks.
+
+    After a change of screens every link is read anew; after Back, or once the browser has shown what was written, it is
+    believed. A run right after a write may be one that we asked for, with our own query string, and says nothing.
+    """
     came = st.session_state.get("link.screen") != screen
     st.session_state["link.screen"] = screen
-    stale = (f"link.seen.{screen}.",) if came else ()
-    stale += (f"link.replaced.{screen}.",) if came or went_back() else ()
-    for key in [k for k in st.session_state if str(k).startswith(stale)] if stale else ():
-        del st.session_state[key]
+    written = st.session_state.pop("link.written", set())
+    for name in _names(screen, "replaced"):
+        link = Link(screen, name)
+        if came or went_back() or (name not in written and link.is_shown() and not link.is_doubted()):
+            link.settle()
+    for name in _names(screen, "seen") if came else ():
+        del st.session_state[f"link.seen.{screen}.{name}"]
+
+
+def _names(screen: str, part: str) -> list[str]:
+    """Names of the links of a screen of which `part` is kept in the session."""
+    prefix = f"link.{part}.{screen}."
+    return [str(key).removeprefix(prefix) for key in st.session_state if str(key).startswith(prefix)]
 
 
 def went_back() -> bool:
@@ -56,7 +70,7 @@ class Link:
     """One value of a screen: in the session, and under `name` in the query string."""
 
     def __init__(self, screen: str, name: str) -> None:
-        self.name = name
+        self.screen, self.name = screen, name
         parts = ("value", "seen", "replaced")
         self._value, self._seen, self._replaced = (f"link.{part}.{screen}.{name}" for part in parts)
 
@@ -73,7 +87,7 @@ class Link:
         there = st.query_params.get(self.name)
         if there == st.session_state.get(self._seen, _UNREAD):
             return False
-        if there in (old for old, _ in self._just_replaced()):
+        if there in self._doubted():
             return False
         st.session_state[self._seen] = st.session_state[self._value] = there
         return True
@@ -83,15 +97,36 @@ class Link:
         there = st.query_params.get(self.name)
         if value == self.value and value == there:
             return
+        now = time.monotonic()
+        old = [(there, now), *([(self.value, now)] if self.value != there else [])]
+        st.session_state[self._replaced] = [*self._just_replaced(), *old]
         st.session_state[self._value] = st.session_state[self._seen] = value
-        st.session_state[self._replaced] = [*self._just_replaced(), (there, time.monotonic())]
-        if value is None:
-            st.query_params.pop(self.name, None)
-        else:
-            st.query_params[self.name] = value
+        changed = {self.name: value}
+        for link in (Link(self.screen, name) for name in _names(self.screen, "replaced") if name != self.name):
+            if not link.is_shown() and st.query_params.get(link.name) in link._doubted():  # else it is a way Back
+                changed[link.name] = link.value
+        st.session_state.setdefault("link.written", set()).update(changed)
+        query = {**st.query_params.to_dict(), **changed}
+        st.query_params.from_dict({name: text for name, text in query.items() if text is not None})
+
+    def is_shown(self) -> bool:
+        """Whether the query string has the value."""
+        return st.query_params.get(self.name) == self.value
+
+    def is_doubted(self) -> bool:
+        """Whether the value is one that was replaced, too: shown, it may be the older one, with more to come."""
+        return self.value in self._doubted()
+
+    def settle(self) -> None:
+        """Believe again what was replaced."""
+        st.session_state.pop(self._replaced, None)
+
+    def _doubted(self) -> set[str | None]:
+        """The values that the browser may still take for the present one."""
+        return {old for old, _ in self._just_replaced()}
 
     def _just_replaced(self) -> list[tuple[str | None, float]]:
-        """(value, when it was replaced) of those that the browser may still take for the present one."""
+        """(value, when it was replaced)."""
         known: list[tuple[str | None, float]] = st.session_state.get(self._replaced, [])
         return [(old, when) for old, when in known if time.monotonic() - when < SETTLING]
 
@@ -110,6 +145,27 @@ def unknown(link: Link, options: Iterable[str], what: str = "") -> str | None:
     if link.value is None or link.value in known:
         return None
     return f"There is no {what or link.name} called {link.value[:40]!r}; there is {', '.join(known) or 'none'}."
+
+
+def moved(key: str, value: Any, chosen: Callable[[Any], None]) -> dict[str, Any]:
+    """Key and callback of a widget that shows `value`: the same key while a hand moves it, another when something else
+    did. chosen: told what the hand chose.
+
+    Every message of a browser brings the values of all widgets as it shows them. One that has not heard yet what was
+    moved for it says the old value, which is not what a person chose just now.
+    """
+    counted = f"{key}.moved"
+    now = f"{key}.{st.session_state.setdefault(counted, 0)}"
+    if st.session_state.get(now, value) != value:
+        st.session_state[counted] += 1
+        now = f"{key}.{st.session_state[counted]}"
+    st.session_state.setdefault(now, value)
+
+    def changed() -> None:
+        if now == f"{key}.{st.session_state[counted]}":  # an old widget's last words are heard after it is gone
+            chosen(st.session_state[now])
+
+    return {"key": now, "on_change": changed}
 
 
 def choice(screen: str, name: str, label: str, options: dict[str, str], what: str = "", **how: Any) -> str:

@@ -109,6 +109,7 @@ def scrubber(
     Raises DynatError if plotly.js can neither be found nor put into the folder `static`.
     """
     asked = {
+        "key": key,
         "run": run,
         "cursor": cursor,
         "live": live,

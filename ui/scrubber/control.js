@@ -10,6 +10,7 @@ function wire(S) {
     clearTimeout(later);
     later = setTimeout(() => {
       for (const [name, value] of Object.entries(S.chosen)) if (S.asked[name] !== value) (S.told[name] ??= new Set()).add(value);
+      S.reported = true;
       S.set("report", {i: S.i, follow: !!S.follow, run: S.run, chosen: {...S.chosen}, hidden: [...S.hidden], selection: selected(S)});
     }, wait);
   };
@@ -77,12 +78,12 @@ function wire(S) {
 
 // Keys work wherever the focus is, except where keys mean something already.
 function pressed(S, event, number) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || !S.root.isConnected) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const target = event.target instanceof Element ? event.target : document.body, dialog = target.closest("dialog, [role=dialog]");
   if (dialog) { if (event.key === "?" && dialog === S.$(".dy-keys")) { S.help(); done(event); } return; }
   const ours = target.closest(".dy-range") && !target.closest(".dy-bar");          // the threshold slider keeps its arrows
   if (target.closest(NATIVE) || ours) return;
-  if (S.root !== (target.closest(".dy") ?? document.querySelector(".dy"))) return;   // each scrubber its own; else the first
+  if (S.root !== owner(target)) return;
   if (event.key === " " && target.closest("button, a, summary, [role=button], [role=tab], [role=checkbox], [role=switch]")) return;
   const at = target.closest(".dy-brushable"), box = at && [...S.boxes.values()].find(one => one.body === at);
   if ((box && brushByKey(S, box, event.key)) || act(S, event, number)) done(event);

@@ -1,18 +1,19 @@
-// Streamlit calls the default function AGAIN with the same parentElement whenever data or theme change; its cleanup runs
-// only when the page is left. So whatever must last (cursor, focus, zoom, a drag under way) lives in S, never in a closure.
-const INSTANCES = new WeakMap();
+// Streamlit calls the default function AGAIN with the same parentElement whenever data or theme change. Its cleanup runs
+// when the page is left, but also when two runs of the script follow each other so fast that what the first drew is thrown
+// away before it was sent: then the picture is taken from the page, and put there again by the second. So whatever must
+// last (cursor, focus, zoom, a drag under way) lives in S, never in a closure, and S outlives a moment's absence.
+const INSTANCES = new WeakMap(), AWAY = new Map(), ABSENCE = 10000;
 
 export default function ({data, parentElement, setStateValue, setTriggerValue}) {
+  const scene = unpack(data);
   let S = INSTANCES.get(parentElement);
   if (!S) {
-    S = {i: 0, hidden: new Set(), chosen: {}, asked: {}, told: {}, boxes: new Map(), root: parentElement.querySelector(".dy")};
-    S.$ = selector => S.root.querySelector(selector);
-    S.$$ = selector => S.root.querySelectorAll(selector);
+    S = comeBack(location.pathname + " " + scene.key, parentElement) ?? begin(parentElement);
+    S.place = location.pathname + " " + scene.key;
     INSTANCES.set(parentElement, S);
-    wire(S);
   }
   S.set = setStateValue; S.trigger = setTriggerValue;
-  adopt(S, unpack(data));
+  adopt(S, scene);
   drawChoices(S);
   listKeys(S);
   draw(S);                                                       // bar and sentence stand before the charts do
@@ -23,12 +24,53 @@ export default function ({data, parentElement, setStateValue, setTriggerValue}) 
     draw(S);
     S.root.dataset.ready ??= Math.round(performance.now());
   }).catch(error => { S.$(".dy-problem").textContent = error.message; });
+  for (const say of S.unsaid?.splice(0) ?? []) setTimeout(say);
   return () => {
     INSTANCES.delete(parentElement);
+    goAway(S);
+  };
+}
+
+function begin(parentElement) {
+  const S = {i: 0, hidden: new Set(), chosen: {}, asked: {}, told: {}, boxes: new Map(), root: parentElement.querySelector(".dy")};
+  S.$ = selector => S.root.querySelector(selector);
+  S.$$ = selector => S.root.querySelectorAll(selector);
+  wire(S);
+  return S;
+}
+
+// Taken from the page: what a person does meanwhile is kept, and said once there is somebody to say it to.
+function goAway(S) {
+  const active = document.activeElement;
+  S.focus = S.root.contains(active) ? active : null;
+  S.unsaid ??= [];
+  S.set = (...what) => { S.unsaid.push(() => S.set(...what)); };
+  S.trigger = (...what) => { S.unsaid.push(() => S.trigger(...what)); };
+  AWAY.set(S.place, S);
+  S.gone = setTimeout(() => {
+    AWAY.delete(S.place);
     S.stop();
     S.edge?.disconnect();
     clearBoxes(S);
-  };
+  }, ABSENCE);
+}
+
+// Put there again: the same picture, charts and all, in the place of the new and empty one.
+function comeBack(place, parentElement) {
+  const S = AWAY.get(place);
+  if (!S) return null;
+  AWAY.delete(place);
+  clearTimeout(S.gone);
+  parentElement.querySelector(".dy").replaceWith(S.root);
+  if (S.reported) S.report(300);                                 // with the picture Streamlit forgot what it had said
+  if (S.focus && document.activeElement === document.body) S.focus.focus({preventScroll: true});
+  return S;
+}
+
+// Whose keys they are: those of the scrubber that has the focus, else of the first, even while it is away.
+function owner(target) {
+  const away = [...AWAY].find(([place]) => place.startsWith(location.pathname + " "));
+  return target.closest(".dy") ?? away?.[1].root ?? document.querySelector(".dy");
 }
 
 // Take over a new scene: colours of the theme, then the cursor's place, which only a person or a jump may change.
