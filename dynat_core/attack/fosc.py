@@ -55,12 +55,17 @@ def relative_fosc(ball: Ball, z: Tensor, grad: Tensor, form: Form = "box") -> Te
     if form == "paper":
         flat = grad.flatten(1)
         scale = ball.eps * (flat.abs().sum(1) if ball.norm == "linf" else euclidean(grad))
-    elif ball.norm == "linf":
-        low, high = ball.faces
-        scale = inner(grad.abs(), high - low) / 2
     else:
-        scale = (ball.linear_max(grad) + ball.linear_max(-grad)) / 2
+        scale = half_width(ball, grad)
     return torch.where(scale > 0, fosc(ball, z, grad, form) / scale, torch.full_like(scale, float("nan")))
+
+
+def half_width(ball: Ball, grad: Tensor) -> Tensor:
+    """(n,) half of how far the set reaches along the gradient, in the unit of the loss: the FOSC in its middle."""
+    if ball.norm == "linf":
+        low, high = ball.faces
+        return inner(grad.abs(), high - low) / 2
+    return (ball.linear_max(grad) + ball.linear_max(-grad)) / 2
 
 
 def stop_below(c: float, form: StopForm = "box") -> Stop:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from dynat_core.attack.attacks import Attacked, Loss, Watch, cross_entropy, margin, margin_loss, pgd, value_and_grad
-from dynat_core.attack.fosc import fosc, relative_fosc
+from dynat_core.attack.fosc import fosc, half_width, relative_fosc
 from dynat_core.attack.inputs import for_any_precision
 from dynat_core.attack.memory import all_or_half
-from dynat_core.attack.threat import Ball, Norm, inner
+from dynat_core.attack.threat import Ball, Norm, euclidean
 from dynat_core.check.verdict import stall
 from dynat_core.training.evaluate import described, generator_for, measures
 
@@ -277,8 +277,7 @@ def _settled(
     """
     slope, steps = _Slope(ball), len(alphas)
     logits, loss, grad = value_and_grad(model, margin_loss, z, y)
-    flat = grad.flatten(1)
-    long = flat.abs().mean(1) if ball.norm == "linf" else flat.norm(dim=1)
+    long = grad.flatten(1).abs().mean(1) if ball.norm == "linf" else euclidean(grad)
     scale = long.clamp_min(torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
     for step in range(steps + 1):
         if step:
@@ -305,22 +304,18 @@ class _Slope:
         self.ball = ball
         self.weight = 0.0
         self.z, self.grad = torch.zeros_like(ball.x), torch.zeros_like(ball.x)
-        # L-inf: the absolute gradients; L2, where no pixel stands alone: the FOSC in the middle
-        self.size = torch.zeros_like(ball.x) if ball.norm == "linf" else ball.x.new_zeros(len(ball))
+        self.size = ball.x.new_zeros(len(ball))
 
     def add(self, z: Tensor, grad: Tensor, weight: float = 1.0) -> None:
         """One more point (n, ...)."""
         self.weight += weight
         self.z += weight * z
         self.grad += weight * grad
-        self.size += weight * (grad.abs() if self.ball.norm == "linf" else fosc(self.ball, self.ball.x, grad))
+        self.size += weight * half_width(self.ball, grad)
 
     def relative_fosc(self) -> Tensor:
         """(n,) of the mean gradient in the mean point; NaN where every gradient is 0."""
         scale = self.size / self.weight
-        if self.ball.norm == "linf":
-            low, high = self.ball.faces
-            scale = inner(scale, high - low) / 2
         gap = fosc(self.ball, self.z / self.weight, self.grad / self.weight)
         return torch.where(scale > 0, gap / scale, torch.full_like(gap, float("nan")))
 
