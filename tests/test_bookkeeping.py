@@ -349,13 +349,19 @@ def test_archived_runs_are_listed_only_when_asked_for(store, capsys):
     assert said(capsys, "label", "one") == "one: New\ntags: b\nwhy\n"
 
 
-def test_delete_and_restore_from_the_command_line(store, capsys):
+def test_delete_and_restore_from_the_command_line(store, capsys, monkeypatch):
+    started = []
+    monkeypatch.setattr("dynat_core.commands.keeping.ensure_worker", started.append)
     for name in ("one", "two", "three"):
         store.create(tiny(), name)
     assert '"python -m dynat_core restore one" brings it back' in said(capsys, "delete", "one", "two")
     assert [run.id for run in store.list()] == ["three"]
     assert sorted(line.split()[0] for line in said(capsys, "restore").splitlines()) == ["one", "two"]
     assert said(capsys, "restore", "two").strip() == str(store.folder / "two")
+    assert started == [store.folder]  # it waits again, and somebody works on it
+    store.open("two").request_stop()
+    said(capsys, "delete", "two")
+    assert said(capsys, "restore", "two") and len(started) == 1
     assert said(capsys, "delete", "--empty", "0") == "1 run removed for good.\n"
     assert said(capsys, "restore") == ""
 

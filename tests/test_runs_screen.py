@@ -544,6 +544,14 @@ def test_a_stop_of_before_is_no_reason_to_offer_to_resume_an_external_run(store)
     assert "log_run on the same folder goes on" in said(app) and "kept its checkpoint" not in said(app)
 
 
+def test_an_imported_model_that_was_stopped_has_no_checkpoint_to_go_on_from(store):
+    run = external(store, "imported", finished=False)
+    (run.folder / "epochs.jsonl").unlink()
+    (run.folder / "stop").touch()
+    app = show("overview")
+    assert "Measuring it was stopped; resume to measure it." in said(app) and "kept its checkpoint" not in said(app)
+
+
 @pytest.mark.parametrize("state", ["queued", "interrupted"])
 def test_an_imported_model_that_waits_to_be_measured_breaks_no_screen(store, state):
     run = external(store, "imported", finished=False)

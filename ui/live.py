@@ -20,6 +20,7 @@ from ui.words import plain, progress, recorded, waiting
 MOVING = ("running", "queued")
 STUCK = ("interrupted", "stopped", "failed")
 STOPPED = "It was stopped and kept its checkpoint; resume to go on from there."
+STOPPED_MEASURING = "Measuring it was stopped; resume to measure it."  # a network from a file, which is never trained
 EVERY = 1.0  # seconds between looks while something moves
 
 
@@ -95,7 +96,8 @@ def stuck_cards(screen: str, most: int = 4) -> None:
 def stuck_card(screen: str, run: Run) -> None:
     """One outlined card: what happened, and what can be done about it."""
     state = state_of(run)
-    words = run.problem or (STOPPED if state == "stopped" else "")
+    stopped = STOPPED_MEASURING if run.kind == "imported" else STOPPED
+    words = run.problem or (stopped if state == "stopped" else "")
     with st.container(
         key=f"{screen}-stuck-{run.id}", horizontal=True, vertical_alignment="center", gap="small", border=True
     ):

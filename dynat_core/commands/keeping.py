@@ -8,8 +8,10 @@ from pathlib import Path
 from dynat_core.commands.asked import find, id_in
 from dynat_core.errors import DynatError, JobError, RunError
 from dynat_core.store.evaluations import Evaluation, open_evaluation
+from dynat_core.store.jobs import UNFINISHED
 from dynat_core.store.run import Run
 from dynat_core.store.runs import RunStore
+from dynat_core.store.workers import ensure_worker
 
 
 def runs(arguments: argparse.Namespace) -> int:
@@ -109,12 +111,15 @@ def delete_options(parser: argparse.ArgumentParser) -> None:
 
 
 def restore(arguments: argparse.Namespace) -> int:
-    """Bring a deleted run back; without a name list what was deleted."""
+    """Bring a deleted run back, with a worker if it has not ended; without a name list what was deleted."""
     from dynat_core.store import bookkeeping
 
     store = RunStore()
     if arguments.run is not None:
-        print(bookkeeping.restore(store, arguments.run).folder)
+        run = bookkeeping.restore(store, arguments.run)
+        if run.state in UNFINISHED:
+            ensure_worker(store.folder)
+        print(run.folder)
         return 0
     for entry in bookkeeping.deleted(store):
         print(f"{entry.name}  deleted {entry.since:%Y-%m-%d %H:%M} UTC  {entry.title}")
