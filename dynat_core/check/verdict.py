@@ -181,8 +181,8 @@ def masked(
             n,
             "margin and cross-entropy",
             f"{n - no_gradient.sum()} of {n} images have a gradient, noise or random search breaks {blind.sum()} more, "
-            f"scaled logits or the margin loss leave {gained} points less than cross-entropy, and of {sure} images "
-            f"that eps {large_eps:g} is sure to fool at least {left} stand there.",
+            f"scaled logits or the margin loss leave {gained} point{'s' * (gained != 1)} less than cross-entropy, and at "
+            f"eps {large_eps:g} {left} of {sure} images stand that it is sure to fool.",
         )
     words, images, number, threshold = reasons[0]
     sentence = "; ".join(reason[0] for reason in reasons)
