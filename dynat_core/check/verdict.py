@@ -181,8 +181,8 @@ def masked(
             n,
             "margin and cross-entropy",
             f"{n - no_gradient.sum()} of {n} images have a gradient, noise or random search breaks {blind.sum()} more, "
-            f"scaled logits or the margin loss leave {gained} point{'s' * (gained != 1)} less than cross-entropy, and at "
-            f"eps {large_eps:g} {left} of {sure} images stand that it is sure to fool.",
+            f"scaled logits or the margin loss leave {gained} point{'s' * (gained != 1)} less than cross-entropy, and "
+            f"of {sure} images that eps {large_eps:g} is sure to fool {left or 'none'} stand{'s' * (left < 2)}.",
         )
     words, images, number, threshold = reasons[0]
     sentence = "; ".join(reason[0] for reason in reasons)
