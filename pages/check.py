@@ -86,7 +86,9 @@ def choose(known: dict[str, Run]) -> tuple[Run, Evaluation | None]:
         links["check"].write(None)
 
     with which:
-        st.selectbox("Model", list(known), format_func=names.__getitem__, **moved(f"{SCREEN}.run", shown, changed))
+        st.selectbox(
+            "Model", list(known), format_func=names.__getitem__, **moved(f"{SCREEN}.run", shown, changed, list(known))
+        )
     run = known[shown]
     with start, st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         start_form(run, links["check"])
@@ -134,7 +136,7 @@ def older(found: list[Evaluation], shown: Evaluation | None, link: Link) -> None
     names = {c.name: f"{c.created:%-d %b, %H:%M}: {words_of(c)}" for c in found}
     st.selectbox(
         f"{len(found)} checks of this model", list(names), format_func=names.__getitem__, label_visibility="collapsed",
-        **moved(f"{SCREEN}.check", shown.name if shown else found[0].name, link.write),
+        **moved(f"{SCREEN}.check", shown.name if shown else found[0].name, link.write, list(names)),
     )  # fmt: skip
 
 

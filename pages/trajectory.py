@@ -106,7 +106,10 @@ def choose_models(
         ids = (st.session_state[widget["key"]] for widget in (a, b))
         links["run"].write(",".join(id for id in dict.fromkeys(ids) if id))
 
-    a, b = moved(f"{SCREEN}.a", asked[0], changed), moved(f"{SCREEN}.b", beside, changed)
+    a, b = (
+        moved(f"{SCREEN}.{name}", id, changed, ids)
+        for name, id, ids in (("a", asked[0], list(known)), ("b", beside, others))
+    )
     with first:
         st.selectbox("Model", list(known), format_func=names.__getitem__, **a)
     with second:
@@ -154,7 +157,7 @@ def choose_epoch(run: Run, link: Link) -> int:
         return f"{epoch} (last)" if epoch == there[-1] else f"{epoch} (best)" if epoch == best else str(epoch)
 
     st.selectbox(
-        "epoch", there, format_func=words, **moved(f"{SCREEN}.epoch", epoch, lambda epoch: link.write(str(epoch)))
+        "epoch", there, format_func=words, **moved(f"{SCREEN}.epoch", epoch, lambda e: link.write(str(e)), there)
     )
     return epoch
 
@@ -236,10 +239,10 @@ def number_field(run: Run, index: int, there: Container[int], link: Link) -> Non
     """
     most = run.config.data.counts[1] - 1
     key = f"{SCREEN}.passing"
-    passing = st.session_state.pop(key, None)  # (number in the field, image shown meanwhile)
-    if passing and passing[1] == index:
-        st.session_state[key] = passing
-    shown = passing[0] if key in st.session_state else index
+    number, meanwhile = st.session_state.pop(key, (index, index))  # in the field; the image that was shown
+    if meanwhile == index and number not in there and number <= most:  # of the run that is shown now
+        st.session_state[key] = number, index
+    shown = number if key in st.session_state else index
 
     def changed(number: int) -> None:
         st.session_state.pop(key, None)
@@ -257,7 +260,7 @@ def numbers(run: Run, table: pd.DataFrame | None) -> Container[int]:
     """The numbers of the test images that a run has; of a part of them those that were recorded, as far as known."""
     if run.config.data.test_size is None:
         return range(run.config.test_size)
-    return range(run.config.data.counts[1]) if table is None else frozenset(table["index"])
+    return range(run.config.data.counts[1]) if table is None else table["index"].to_numpy()
 
 
 def asked_image(run: Run, text: str | None, there: Container[int]) -> int | None:

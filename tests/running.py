@@ -20,7 +20,7 @@ from dynat_core.store.runs import RunStore
 from dynat_core.store.workers import child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 120.0  # seconds: only a test that hangs comes near
+PATIENCE = 600.0  # seconds: only a test that hangs comes near
 
 
 def tiny(**changes: Any) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -14,6 +15,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0  # seconds until it answers first
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has now, and that no other test process takes before it is used.
+
+    Below those that the system gives away by itself, which on Linux are all odd or all even.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = range(20_000 + own, 32_000, processes)
+    for port in random.SystemRandom().sample(mine, len(mine)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port from 20000 to 32000 is taken")
 
 
 class Server:
@@ -61,9 +77,7 @@ def started(
     script: by default Dynat itself. prefix: a command to start it with, as `taskset -c 0`. environment: all of it, by
     default that of this process. Raises RuntimeError where it ends or does not answer.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [*prefix, sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port),
                "--server.address", "127.0.0.1", "--server.headless", "true"]  # fmt: skip
     for name, value in (options or {}).items():

@@ -53,7 +53,7 @@ def _train(folder: Path) -> None:
         for strategy in STRATEGIES:
             run_job(RunStore(folder).create(settings(strategy), f"demo-digits-{strategy}").folder)
 
-    assert in_child(train) == 0
+    assert in_child(train, 1200) == 0
     assert {run.state for run in RunStore(folder).list()} == {"finished"}
 
 

@@ -420,7 +420,7 @@ def test_an_upload_that_is_too_large_is_a_sentence(folder, secrets):
 
         brought("net.pt", bytes(1_000_001), {})
 
-    app = AppTest.from_function(page).run()
+    app = AppTest.from_function(page, default_timeout=60).run()
     assert "The file has more than 1 MB" in words(app)
 
 
@@ -431,7 +431,7 @@ def test_control_characters_in_a_form_are_a_sentence(folder, said):
 
         brought("net.pt", b"x", said)
 
-    app = AppTest.from_function(page, args=(said,)).run()
+    app = AppTest.from_function(page, args=(said,), default_timeout=60).run()
     assert "has control characters in it" in words(app) and not app.exception
 
 

@@ -253,7 +253,9 @@ def test_a_model_that_could_not_be_measured_says_why_and_shows_its_check(brought
     (brought.folder / name).write_text(content)
     assert brought.state == state
     test = opened(run="brought")
-    why = {"failed": "The data are gone.", "stopped": "Measuring it was stopped", "interrupted": "The worker stopped"}[state]
+    why = {"failed": "The data are gone.", "stopped": "Measuring it was stopped", "interrupted": "The worker stopped"}[
+        state
+    ]
     assert why in text(test) and "Measuring the network once" not in text(test)
     assert "surviving images" in text(test) and any(b.label == "Resume" for b in test.button)
 

@@ -28,13 +28,14 @@ from dynat_core.store.workers import child_environment, ensure_worker, worker_al
 ray = pytest.importorskip("ray")
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGER = {"epochs": "8", "data.train_size": "320", "recording.steps": "5", "strategy.T_control": "8"}
+LONGER = {"epochs": "12", "data.train_size": "320", "recording.steps": "5", "strategy.T_control": "8"}
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "PYTHONPATH": str(ROOT),
-    "DYNAT_LEASE": "6",
+    "DYNAT_LEASE": "9",
+    "RAY_raylet_death_check_interval_milliseconds": "100",  # in which a run goes on though its node is lost
     "RAY_worker_niceness": "0",  # else it is 15, and other work on this machine starves what is tested
 }
 

@@ -143,7 +143,7 @@ def test_three_processes_go_on_in_the_middle_of_an_epoch_from_where_one_left(tmp
 
 def test_a_shared_run_of_which_a_process_is_killed_is_left_and_goes_on_as_if_it_had_not(tmp_path):
     """First the second process, then the first, which records: that the others are gone is no fault of the run."""
-    config = tiny(epochs="6", **{"data.train_size": "160", "strategy.T_control": "6"})
+    config = tiny(epochs="12", **{"data.train_size": "160", "strategy.T_control": "12"})
     run = RunStore(tmp_path / "store").create(config)
     for killed in (1, 0):
         children, last = sharing(run), len(run.records())

@@ -156,7 +156,7 @@ def test_what_the_query_string_cannot_mean_is_one_sentence(alone, query, sentenc
     assert boxes == [sentence]
 
 
-def test_it_leads_to_a_run_with_the_strategy():
+def test_it_leads_to_a_run_with_the_strategy(alone):
     app = show()
     next(b for b in app.button if b.label == "Use L2L in a run").click().run()
     assert not app.exception and dict(app.query_params).get("preset") in ("digits-l2l", ["digits-l2l"])

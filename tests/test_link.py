@@ -38,9 +38,10 @@ def shown(app: AppTest) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_however_far_a_browser_lags_what_was_chosen_last_stays(seed):
+def test_however_far_a_browser_lags_what_was_chosen_last_stays(seed, monkeypatch):
+    monkeypatch.setattr(link, "SETTLING", 600.0)
     chance = random.Random(seed)
-    app = AppTest.from_function(screen)
+    app = AppTest.from_function(screen, default_timeout=60)
     app.query_params["run"] = "0"
     app.run()
     told, heard = [address(app)], 0  # addresses the server has sent, and how many of them the browser knows
@@ -66,7 +67,7 @@ def test_however_far_a_browser_lags_what_was_chosen_last_stays(seed):
 
 def test_what_the_browser_has_shown_since_is_believed_when_it_says_the_old_again():
     """The menu, or a Back whose sign was lost among other messages."""
-    app = AppTest.from_function(screen)
+    app = AppTest.from_function(screen, default_timeout=60)
     app.query_params["image"] = "1"
     app.run()
     app.text_input(key="image").set_value("2").run()
@@ -79,7 +80,7 @@ def test_what_the_browser_has_shown_since_is_believed_when_it_says_the_old_again
 
 
 def test_a_value_that_came_back_is_not_taken_for_an_old_one(monkeypatch):
-    app = AppTest.from_function(screen)
+    app = AppTest.from_function(screen, default_timeout=60)
     app.query_params["image"] = "1"
     app.run()
     for value in ("2", "1"):
@@ -105,7 +106,7 @@ def moving() -> None:
 
 
 def test_a_widget_has_another_key_once_something_else_moved_it():
-    app = AppTest.from_function(moving).run()
+    app = AppTest.from_function(moving, default_timeout=60).run()
     (field,) = app.text_input
     key = field.key
     app.text_input[0].set_value("b").run()
@@ -117,8 +118,24 @@ def test_a_widget_has_another_key_once_something_else_moved_it():
     assert app.session_state["heard"] == ["b", "d"] and app.session_state["value"] == "d"
 
 
+def listing() -> None:
+    """A list whose labels are counted."""
+    import streamlit as st
+
+    from ui.link import moved
+
+    chosen = st.session_state.setdefault("heard", []).append
+    st.selectbox("field", ["a", "b"], **moved("field", "a", chosen, ["a", "b"]))
+
+
+def test_a_list_shows_its_labels_of_today():
+    app = AppTest.from_function(listing, default_timeout=60).run()
+    for _ in range(2):
+        assert app.run().selectbox[0].proto.set_value  # a browser keeps the label it has, unless it is told
+
+
 def test_what_an_old_widget_says_last_is_no_choice():
-    app = AppTest.from_function(moving).run()
+    app = AppTest.from_function(moving, default_timeout=60).run()
     app.text_input[0].set_value("b")  # as the browser says it, beside another change of which it knows nothing
     app.session_state["field.moved"] = 1
     app.run()

@@ -349,7 +349,7 @@ def address_of(page: str, chance: random.Random) -> str:
 @pytest.fixture(scope="module")
 def address(house) -> Iterator[str]:
     """The address of a real server on the store of the house, started from a folder that is not the project's."""
-    from tests.browser.conftest import free_port
+    from tests.servers import free_port
 
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port),

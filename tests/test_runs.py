@@ -56,7 +56,7 @@ def write_epochs(run: Run, epochs: range, bins: bool = True) -> None:
 def test_a_new_run_is_queued_and_says_what_was_asked(store):
     run = store.create(tiny(name='"My run"'))
     assert (run.state, run.title, run.config) == ("queued", "My run", tiny(name='"My run"'))
-    assert run.id.startswith(f"{datetime.now(UTC):%Y-%m-%d}-dynamic-digits-")
+    assert run.id.startswith(f"{run.created:%Y-%m-%d}-dynamic-digits-")
     assert json.loads((run.folder / "run.json").read_text())["format"] == FORMAT == 2
     assert store.open(run.id).config == run.config
     assert datetime.now(UTC) - run.created < timedelta(minutes=1)

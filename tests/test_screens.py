@@ -461,6 +461,28 @@ def test_a_number_between_the_images_of_a_run_is_passed_and_the_image_stays(fold
     assert widget(app, "trajectory.number").value == before
 
 
+def test_a_number_that_another_run_has_is_not_said_to_be_missing_there(folder, tmp_path, monkeypatch):
+    more = tmp_path / "more"
+    shutil.copytree(folder, more)
+    run = RunStore(more).open("demo-digits-standard")
+    there = sorted(int(i) for i in run.samples(6, split="test")["index"])
+    before = next(a for a, b in pairwise(there) if b > a + 1)
+    request = json.loads((run.folder / "run.json").read_text())
+    whole = more / "whole"
+    shutil.copytree(run.folder, whole)
+    request |= {"id": "whole"}
+    request["config"]["data"]["test_size"] = None
+    (whole / "run.json").write_text(json.dumps(request))
+    monkeypatch.setenv("DYNAT_STORE", str(more))
+    app = show("trajectory", run="demo-digits-standard", epoch="6", image=str(before))
+    widget(app, "trajectory.number").set_value(before + 1).run()
+    assert any("is shown still" in info.value for info in app.info)
+    app.query_params["run"] = "whole"
+    app.run()
+    assert not any("is shown still" in info.value for info in app.info)
+    assert widget(app, "trajectory.number").value == before
+
+
 def test_leaving_a_screen_and_coming_back_by_the_menu_keeps_the_place(folder):
     app = show("epochs", run="demo-digits-standard", epoch="2")
     app.query_params.clear()

@@ -39,9 +39,31 @@ def test_a_page_sends_its_scene_and_reads_the_report():
 def test_a_report_about_another_run_is_not_passed_on():
     said = {"i": 3, "follow": True, "run": "a", "chosen": {}, "hidden": [], "selection": None}
     assert read_report(said, None, "a") == Report(3, True, "a")
-    assert read_report(said, {"action": "swap-model", "times": 2}, "b") == Report(action="swap-model", times=2)
+    assert read_report(said, ("swap-model", 2), "b") == Report(action="swap-model", times=2)
     assert read_report(None, None, "a") == Report()
     assert read_report({**said, "i": -1}, None, "a").i is None
+
+
+def test_of_what_is_pressed_nothing_is_lost_or_counted_twice_whichever_message_arrives():
+    app = AppTest.from_function(pressing)
+    heard = []
+    said = [("next", 2, "a"), ("next", 5, "a"), ("back", 1, "a"), ("next", 5, "a"), ("next", 6, "a"), ("next", 1, "b"),
+            ("back", 2, "b"), ("back", 2, "a")]  # fmt: skip
+    for action, total, born in said:
+        app.session_state["said"] = {"action": action, "total": total, "born": born}
+        heard.append(app.run().text[0].value)
+    assert heard == ["('next', 2)", "('next', 3)", "('back', 1)", "None", "('next', 1)", "('next', 1)", "('back', 2)",
+                     "('back', 2)"]  # fmt: skip
+    app.session_state["said"] = None
+    assert app.run().text[0].value == "None"
+
+
+def pressing() -> None:
+    import streamlit as st
+
+    from ui.scrubber import _new
+
+    st.text(str(_new("picture", st.session_state["said"])))
 
 
 def test_a_selection_keeps_its_open_ends():

@@ -116,7 +116,7 @@ def _which(table: pd.DataFrame, pick: Pick | None, lens: Lens, turn: Turn) -> Le
         list(names),
         format_func=lambda n: f"{names[n]} ({len(filtered(table, n, pick)):,})",
         label_visibility="collapsed",
-        **moved(f"trajectory.filter.{pick}", lens.show, changed),
+        **moved(f"trajectory.filter.{pick}", lens.show, changed, list(names)),
     )
     return replace(lens, show=name)
 
@@ -142,7 +142,7 @@ def _classes(table: pd.DataFrame, pick: Pick | None, lens: Lens, classes: Sequen
             turn(lambda now: replace(now, **{name: None if k == ANY else k}))
 
         label = "true class" if name == "true" else "class it says"
-        hand = moved(f"trajectory.class.{name}", ANY if chosen is None else chosen, changed)
+        hand = moved(f"trajectory.class.{name}", ANY if chosen is None else chosen, changed, options)
         place.selectbox(label, options, format_func=words, label_visibility="collapsed", **hand)
 
 

@@ -147,22 +147,28 @@ def unknown(link: Link, options: Iterable[str], what: str = "") -> str | None:
     return f"There is no {what or link.name} called {link.value[:40]!r}; there is {', '.join(known) or 'none'}."
 
 
-def moved(key: str, value: Any, chosen: Callable[[Any], None]) -> dict[str, Any]:
+def moved(
+    key: str, value: Any, chosen: Callable[[Any], None], options: Sequence[Any] | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Key and callback of a widget that shows `value`: the same key while a hand moves it, another when something else
-    did. chosen: told what the hand chose.
+    did.
 
+    chosen: told what the hand chose. options: of a list whose labels may change, which are what a browser says.
     Every message of a browser brings the values of all widgets as it shows them. One that has not heard yet what was
-    moved for it says the old value, which is not what a person chose just now.
+    moved for it says the old value, which is not what a person chose just now. A key costs the session some hundred
+    bytes and what `chosen` holds, so this is for what keys and other widgets move, not for what only Back does.
     """
     counted = f"{key}.moved"
     now = f"{key}.{st.session_state.setdefault(counted, 0)}"
     if st.session_state.get(now, value) != value:
         st.session_state[counted] += 1
         now = f"{key}.{st.session_state[counted]}"
-    st.session_state.setdefault(now, value)
+    if options is not None or now not in st.session_state:  # set again, a list shows the label of today
+        st.session_state[now] = value
 
     def changed() -> None:
-        if now == f"{key}.{st.session_state[counted]}":  # an old widget's last words are heard after it is gone
+        last_words = now != f"{key}.{st.session_state[counted]}"  # of a widget that is gone
+        if not last_words and (options is None or st.session_state[now] in options):
             chosen(st.session_state[now])
 
     return {"key": now, "on_change": changed}

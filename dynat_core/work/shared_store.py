@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -86,14 +85,17 @@ class Side:
     def remove(self, name: str) -> None:
         (self.folder / name).unlink()
 
-    def lock(self, name: str, seconds: float = 0.0) -> bool:
-        """Whether the file's lock was got; it is held for so long."""
+    def lock(self, name: str, until: str | None = None) -> bool:
+        """Whether the file's lock was got. until: hold it until a file of that name is there, once one called
+        `name`.held was written."""
         with open(self.folder / name, "a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return False
-            threading.Event().wait(seconds)
+            if until is not None:
+                self.write(f"{name}.held", "")
+                self._seconds_until((self.folder / until).exists)
             return True
 
     @staticmethod
@@ -208,9 +210,12 @@ def _clocks(a: Any, b: Any) -> Result:
 def _locks(a: Any, b: Any) -> Result:
     a.write("locked", "")
     with ThreadPoolExecutor(1) as other:
-        held = other.submit(a.lock, "locked", 1.0)
-        time.sleep(0.4)
-        twice = b.lock("locked")
+        held = other.submit(a.lock, "locked", "enough")
+        try:
+            b.seen_after("locked.held", True)
+            twice = b.lock("locked")
+        finally:
+            b.write("enough", "")
         held.result()
     where = "hold on one node only: never start workers of single machines on it" if twice else "hold on all nodes"
     return "good", f"file locks {where} (a cluster needs none)", ""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.servers import free_port
 from tools.install_browser import find_browser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,21 +70,6 @@ def new_page(window) -> Iterator[Callable]:
     for page in pages:
         page.close()
     assert not troubles
-
-
-def free_port() -> int:
-    """A port of this machine that nobody has now, and that no other test process takes before it is used.
-
-    Below those that the system gives away by itself, which on Linux are all odd or all even.
-    """
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    mine = range(20_000 + own, 32_000, processes)
-    for port in random.SystemRandom().sample(mine, len(mine)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("every port from 20000 to 32000 is taken")
 
 
 class Servers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
-PATIENCE = 60_000  # ms: a wait ends as soon as its condition holds, so slow machines only need more of it
+PATIENCE = 180_000  # ms: a wait ends as soon as its condition holds, so slow machines only need more of it
 _HERE = ("http://127.0.0.1:", "file:", "data:", "blob:")
 _PROBES = ("_stcore/health", "_stcore/host-config")  # Streamlit's own, which sub-pages answer with 404
 expect.set_options(timeout=PATIENCE)

@@ -61,6 +61,7 @@ def test_runs_are_deleted_and_undo_brings_them_back(show, folder):
     expect(page.get_by_label("Title")).to_be_visible()  # of the one that is chosen; what is below has moved by now
     tick(page, 2)
     expect(page.get_by_text("2 runs chosen")).to_be_visible()
+    settled(page)  # the buttons of one run are gone, and those of two stand
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_text("2 runs deleted.")).to_be_visible()
     assert titles(folder) == {*DEMOS, "run-b"}
@@ -80,6 +81,7 @@ def test_a_run_is_named_tagged_and_archived_with_the_keyboard_alone(show, folder
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Shift+Space")
     expect(page.get_by_label("Title")).to_be_visible()
+    settled(page)  # with all that follows it
     page.get_by_label("Title").focus()
     page.keyboard.type("Named <b>by keys</b>")
     page.keyboard.press("Tab")

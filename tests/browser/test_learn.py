@@ -357,6 +357,7 @@ def test_nothing_is_cut_off_at_any_size(saved):
       box.querySelector("svg").getBoundingClientRect().bottom > box.getBoundingClientRect().bottom + 1)"""
     for width, height in ((1920, 1080), (1280, 800), (1024, 768), (420, 800)):
         page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_function("width => innerWidth === width", arg=width)
         drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator(".pg").evaluate(cut) == 0

@@ -36,8 +36,9 @@ def test_every_control_has_a_name_and_nothing_sticks_out_in_a_narrow_window(new_
     assert page.evaluate(NAMELESS) == []
     assert page.evaluate(STICKS_OUT) == [] and page.evaluate(SIDEWAYS) == 0
     page.set_viewport_size({"width": 640, "height": 400})  # as 1280 at twice the size
-    page.wait_for_timeout(300)  # charts follow their box in the next frames
-    assert page.evaluate(STICKS_OUT) == [] and page.evaluate(SIDEWAYS) == 0
+    page.wait_for_function(  # charts follow their box a moment later
+        f"() => innerWidth === 640 && ({STICKS_OUT})().length === 0 && ({SIDEWAYS})() === 0"
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -224,6 +224,8 @@ def test_a_run_is_estimated_launched_watched_stopped_and_resumed(show, folder):
     expect(field).not_to_have_value("0.1")
     page.get_by_role("textbox", name="epochs", exact=True).fill("4000")  # more than it gets to on any machine
     press(page, "Enter")
+    expect(page.get_by_text("The settings have changed since the last estimate")).to_be_visible()
+    settled(page)  # the estimate is gone, and the buttons have moved
     page.get_by_role("textbox", name="name", exact=True).fill("Mine <b>")
     page.get_by_role("button", name="Start the run").click()  # the click is what leaves the field
     page.get_by_role("button", name="Watch it").click()
@@ -251,15 +253,15 @@ def watched_run(page: Page, folder: Path) -> Run:
 
 def stays_where_the_cursor_is(page: Page) -> None:
     """New epochs arrive; the cursor stays until it is told to go to the latest."""
-    page.wait_for_function("+document.querySelector('.dy-bar .dy-range').value >= 3")  # it follows at first
+    page.wait_for_function("+document.querySelector('.dy-bar .dy-range')?.value >= 3")  # it follows at first
     press(page, "Home", "ArrowRight", "ArrowRight")
     wait_query(page, epoch="2")
     text = page.locator(".dy-of").inner_text()
-    page.wait_for_function("text => document.querySelector('.dy-of').textContent !== text", arg=text)
+    page.wait_for_function("text => (document.querySelector('.dy-of')?.textContent ?? text) !== text", arg=text)
     wait_cursor(page, 2)
     expect(page.get_by_text("Mine <b>", exact=True).first).to_be_visible()
     page.locator(".dy-latest").click()
-    page.wait_for_function("+document.querySelector('.dy-bar .dy-range').value > 3")
+    page.wait_for_function("+document.querySelector('.dy-bar .dy-range')?.value > 3")
 
 
 def test_killing_the_web_server_leaves_the_run_and_no_helper(window, serve, tmp_path, folder):

@@ -236,6 +236,8 @@ def test_the_pointer_brushes_a_histogram_reads_a_bar_and_clicks_a_curve(show):
 
 def test_keys_brush_the_histogram_that_has_the_focus(show):
     page = show("epoch=5&form=box")
+    heard = page.locator(".dy-said")  # by those who do not see it
+    expect(heard).to_contain_text("Epoch 5")  # said of the cursor when it rests, which would come between
     first = page.locator(".dy-brushable").first
     for _ in range(60):  # as somebody who has no pointer comes there
         press(page, "Tab")
@@ -244,9 +246,9 @@ def test_keys_brush_the_histogram_that_has_the_focus(show):
     assert first.evaluate("e => e === document.activeElement && getComputedStyle(e).outlineStyle === 'solid'")
     chosen = page.locator(".dy-selection")
     press(page, "]")
+    expect(heard).to_contain_text("images with box FOSC")
     expect(chosen).to_contain_text(re.compile(r"\d+ images with box FOSC .* at epoch 5"))
     fullest = chosen.inner_text()
-    expect(page.locator(".dy-said")).to_contain_text("images with box FOSC")  # heard by those who do not see it
     press(page, "}", "}")
     expect(chosen).not_to_have_text(fullest)
     press(page, "{", "{")

@@ -14,11 +14,12 @@ pytest.importorskip("authlib", reason="signing in needs requirements-signin.txt"
 from playwright.sync_api import BrowserContext, Page, expect  # noqa: E402
 
 from dynat_core.store.runs import RunStore  # noqa: E402
-from tests.browser.conftest import ROOT, free_port  # noqa: E402
+from tests.browser.conftest import ROOT  # noqa: E402
 from tests.browser.pages import PATIENCE, settled, tick  # noqa: E402
 from tests.forged import Forged  # noqa: E402
 from tests.oidc import Provider  # noqa: E402
 from tests.running import tiny  # noqa: E402
+from tests.servers import free_port  # noqa: E402
 
 pytestmark = pytest.mark.browser
 ROLES = """
@@ -71,6 +72,7 @@ def visit(chromium, address) -> Iterator[Callable[[str, str], Page]]:
             settled(page)
             if path:
                 page.goto(f"{address}/{path}")
+        page.wait_for_selector(".dynat-question, [data-testid=stMain] button")
         settled(page)
         return page
 

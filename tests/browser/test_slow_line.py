@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +82,7 @@ def show(new_page, serve, images) -> Callable[[], tuple[Page, Line]]:
 
     def go() -> tuple[Page, Line]:
         page = new_page()
+        page.add_init_script("window.dynatAbsence = 120000")  # on a busy machine a picture can be away for long
         line = Line(page)
         listed = ",".join(map(str, images))
         page.goto(f"{address}/trajectory?run={RUN}&images={listed}&image={images[0]}&step=2")
@@ -107,6 +109,8 @@ def test_what_is_pressed_before_the_last_change_is_heard_of_undoes_nothing(show,
     press_at_once(page, "ArrowDown", "ArrowDown")
     wait_query(page, image=str(images[3]), step="4")
     expect(number).to_have_value(str(images[3]))
+    settled(page)
+    page.wait_for_timeout(1500)  # a run under way could take the sign that it was Back
     page.go_back()
     wait_query(page, image=str(images[1]), step="4")
     expect(number).to_have_value(str(images[1]))
@@ -121,9 +125,72 @@ def test_a_picture_that_is_taken_away_and_put_back_is_the_same_and_kept_what_was
     line.lose()
     press(page, "ArrowDown")
     expect(picture).to_have_count(0)
-    press(page, "ArrowRight", "ArrowDown")  # nobody is there to say it to
+    press(page, "ArrowRight", "ArrowUp")  # nobody is there to say it to
+    page.wait_for_timeout(200)
+    press(page, "ArrowUp", "?", "p")  # and no dialog to show
     page.get_by_role("spinbutton", name="image number").fill(str(images[2]))
     page.keyboard.press("Enter")
-    wait_query(page, image=str(images[3]), step="4")
+    wait_query(page, image=str(images[0]), step="4")
     assert page.evaluate("() => document.querySelector('.st-key-trace .dy').sameAsBefore")
     wait_cursor(page, 4)
+
+
+def test_the_focus_in_a_picture_that_is_put_back_is_where_it_was(show, images):
+    page, line = show()
+    forward = page.locator(".st-key-trace .dy-next")
+    forward.focus()
+    line.lose()
+    press(page, "ArrowDown")
+    expect(forward).to_have_count(0)
+    page.evaluate(
+        "() => document.querySelector('[data-testid=stNumberInputStepUp]').click()"
+    )  # the focus stays nowhere
+    expect(forward).to_be_focused()
+
+
+def test_a_page_that_was_left_and_is_shown_again_writes_nothing_into_the_history(show):
+    page, _ = show()
+    press(page, "ArrowRight")
+    wait_query(page, step="3")
+    page.get_by_role("link", name="Overview", exact=True).click()
+    page.wait_for_selector(".st-key-overview-picture .dy[data-ready]")
+    page.get_by_role("link", name="Learn", exact=True).click()
+    page.wait_for_selector(".pg[data-ready]")
+    page.go_back()
+    page.wait_for_selector(".st-key-overview-picture .dy[data-ready]")
+    settled(page)
+    page.wait_for_timeout(700)  # as long as anything that is said of itself would take
+    page.go_forward()
+    wait_query(page, "learn")
+    page.wait_for_selector(".pg[data-ready]")
+
+
+def test_a_picture_that_is_gone_for_good_takes_no_keys_from_the_one_that_is_left(show):
+    page, _ = show()
+    page.get_by_text("Threshold slider").click()
+    page.wait_for_selector(".st-key-threshold-picture .dy[data-ready]")
+    page.get_by_text("Threshold slider").click()
+    expect(page.locator(".st-key-threshold-picture")).to_have_count(0)
+    page.locator(".dynat-question").click()
+    press(page, "ArrowRight")
+    wait_cursor(page, 3)
+    press(page, "?")
+    expect(page.locator(".st-key-trace .dy-keys")).to_be_visible()
+
+
+def test_a_filter_s_label_of_before_another_filter_is_no_class(show):
+    page, _ = show()
+    page.get_by_role("button", name="show all").click()
+    classes = page.get_by_role("combobox", name="true class")
+    classes.click()
+    page.get_by_role("option", name="4 (").click()
+    wait_query(page, only="true=4")
+    before = classes.input_value()
+    page.get_by_role("combobox", name="Which images?").click()
+    page.get_by_role("option", name="fooled (").click()
+    wait_query(page, only="fooled;true=4")
+    expect(classes).not_to_have_value(before)
+    expect(classes).to_have_value(re.compile(r"4 \(\d+\)"))
+    page.locator(".dynat-question").click()
+    press(page, "ArrowRight")
+    wait_query(page, step="3", only="fooled;true=4")

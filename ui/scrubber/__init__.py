@@ -68,8 +68,8 @@ class Report:
     """The browser's last report.
 
     i: the cursor, None before any report about this run. follow: it stays at the latest. chosen: switch -> value.
-    hidden: places of series switched off. action: the page's own key or button pressed just now, `times` in a row; seen
-    in one run of the script only.
+    hidden: places of series switched off. action: the page's own key or button pressed just now, so many `times` since
+    that was heard last; seen in one run of the script only.
     """
 
     i: int | None = None
@@ -125,12 +125,25 @@ def scrubber(
         on_report_change=lambda: None,
         on_action_change=lambda: None,
     )
-    return read_report(result.report, result.action, run)
+    return read_report(result.report, _new(key, result.action), run)
 
 
-def read_report(said: Mapping[str, Any] | None, pressed: Mapping[str, Any] | None, run: str) -> Report:
-    """The browser's words as a Report; what it said about another run is not passed on."""
-    acted = {"action": str(pressed["action"]), "times": int(pressed["times"])} if pressed else {}
+def _new(key: str, said: Mapping[str, Any] | None) -> tuple[str, int] | None:
+    """(action, how often) of what was pressed and not heard yet; the browser says how often in all it was."""
+    if not said:
+        return None
+    heard = st.session_state.setdefault(f"{key}.acted", {})
+    if heard.get("born") != said["born"]:  # another picture, which counts anew
+        heard.clear()
+        heard["born"] = said["born"]
+    action, total = str(said["action"]), int(said["total"])
+    times, heard[action] = total - heard.get(action, 0), total
+    return (action, times) if times > 0 else None
+
+
+def read_report(said: Mapping[str, Any] | None, pressed: tuple[str, int] | None, run: str) -> Report:
+    """The browser's words as a Report; what it said about another run is not passed on. pressed: (action, times)."""
+    acted: dict[str, Any] = dict(zip(("action", "times"), pressed, strict=True)) if pressed else {}
     if not said or said.get("run") != run:
         return Report(**acted)
     found = said.get("selection")

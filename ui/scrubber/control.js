@@ -38,11 +38,17 @@ function wire(S) {
     build(S); draw(S); drawChoices(S); S.report(300);
   };
   S.followTo = on => { S.follow = follow.checked = on; S.go(on ? S.scene.n - 1 : S.i, 0); };
-  S.act = action => {                                            // a held key counts up while the page is still busy
-    if (S.pending?.action === action) return void S.pending.times++;
-    const pending = S.pending = {action, times: 1};
-    setTimeout(() => { if (S.pending === pending) S.pending = null; S.trigger("action", pending); }, 60);
+  const born = crypto.randomUUID?.() ?? String(Math.random());
+  S.act = action => {                                            // a held key is said once for all that it did
+    S.acted ??= {};
+    S.acted[action] = (S.acted[action] ?? 0) + 1;
+    if (S.saying === action) return;
+    S.saying = action;
+    setTimeout(() => { if (S.saying === action) S.saying = null; say(action); }, 60);
   };
+  // How often in all: of two messages that meet on the way only the later arrives, and makes up for the other.
+  const say = action => S.trigger("action", {action, total: S.acted[action], born});
+  S.actAgain = () => Object.keys(S.acted).forEach((action, k) => setTimeout(say, 500 * k, action));
   S.stop = () => { clearInterval(timer); clearTimeout(later); clearTimeout(S.rest); cancelAnimationFrame(frameAsked); removeEventListener("keydown", keys, true); };
 
   range.oninput = () => S.go(+range.value);
@@ -71,7 +77,7 @@ function wire(S) {
   on(".dy-clear", () => { S.brush = null; draw(S); S.report(0); });
   follow.onchange = () => S.followTo(follow.checked);
   const dialog = S.$(".dy-keys");
-  S.help = () => (dialog.open ? dialog.close() : dialog.showModal());
+  S.help = () => { if (dialog.open) dialog.close(); else if (S.root.isConnected) dialog.showModal(); };
   const keys = event => pressed(S, event, number);
   addEventListener("keydown", keys, true);                       // before Streamlit's own keys (R reruns, C clears)
 }

@@ -12,6 +12,7 @@ const keepable = S => [...S.boxes.values()].filter(box => box.view && (box.kind 
 function askToSave(S) {
   const dialog = S.$(".dy-save"), which = S.$(".dy-which");
   if (dialog.open) return dialog.close();
+  if (!S.root.isConnected) return;
   const boxes = S.built === S.scene ? keepable(S) : [], before = which.value;
   which.textContent = "";
   for (const box of boxes) element("option", "", box.view.title, which).value = box.slot;

@@ -1,8 +1,9 @@
 // Streamlit calls the default function AGAIN with the same parentElement whenever data or theme change. Its cleanup runs
 // when the page is left, but also when two runs of the script follow each other so fast that what the first drew is thrown
 // away before it was sent: then the picture is taken from the page, and put there again by the second. So whatever must
-// last (cursor, focus, zoom, a drag under way) lives in S, never in a closure, and S outlives a moment's absence.
-const INSTANCES = new WeakMap(), AWAY = new Map(), ABSENCE = 10000;
+// last (cursor, focus, zoom, a drag under way) lives in S, never in a closure, and S outlives a moment's absence from a
+// page that is still there.
+const INSTANCES = new WeakMap(), AWAY = new Map(), ABSENCE = window.dynatAbsence ?? 10000;
 
 export default function ({data, parentElement, setStateValue, setTriggerValue}) {
   const scene = unpack(data);
@@ -24,7 +25,6 @@ export default function ({data, parentElement, setStateValue, setTriggerValue}) 
     draw(S);
     S.root.dataset.ready ??= Math.round(performance.now());
   }).catch(error => { S.$(".dy-problem").textContent = error.message; });
-  for (const say of S.unsaid?.splice(0) ?? []) setTimeout(say);
   return () => {
     INSTANCES.delete(parentElement);
     goAway(S);
@@ -35,24 +35,32 @@ function begin(parentElement) {
   const S = {i: 0, hidden: new Set(), chosen: {}, asked: {}, told: {}, boxes: new Map(), root: parentElement.querySelector(".dy")};
   S.$ = selector => S.root.querySelector(selector);
   S.$$ = selector => S.root.querySelectorAll(selector);
+  S.root.addEventListener("focusin", event => { S.focus = event.target; });
+  S.root.addEventListener("focusout", () => setTimeout(() => {   // not when the focus goes because the picture does
+    if (S.root.isConnected && !S.root.contains(document.activeElement)) S.focus = null;
+  }));
   wire(S);
   return S;
 }
 
+function end(S) {
+  S.stop();
+  S.edge?.disconnect();
+  clearBoxes(S);
+}
+
 // Taken from the page: what a person does meanwhile is kept, and said once there is somebody to say it to.
 function goAway(S) {
-  const active = document.activeElement;
-  S.focus = S.root.contains(active) ? active : null;
-  S.unsaid ??= [];
-  S.set = (...what) => { S.unsaid.push(() => S.set(...what)); };
-  S.trigger = (...what) => { S.unsaid.push(() => S.trigger(...what)); };
+  S.set = () => {};                                              // said again when the picture is there again
+  S.trigger = () => {};
+  const since = performance.now();
   AWAY.set(S.place, S);
-  S.gone = setTimeout(() => {
-    AWAY.delete(S.place);
-    S.stop();
-    S.edge?.disconnect();
-    clearBoxes(S);
-  }, ABSENCE);
+  S.gone = setInterval(() => {                                   // the address changes after the page has gone
+    if (S.place.startsWith(location.pathname + " ") && performance.now() - since < ABSENCE) return;
+    if (AWAY.get(S.place) === S) AWAY.delete(S.place);
+    clearInterval(S.gone);
+    end(S);
+  }, 50);
 }
 
 // Put there again: the same picture, charts and all, in the place of the new and empty one.
@@ -60,17 +68,18 @@ function comeBack(place, parentElement) {
   const S = AWAY.get(place);
   if (!S) return null;
   AWAY.delete(place);
-  clearTimeout(S.gone);
+  clearInterval(S.gone);
   parentElement.querySelector(".dy").replaceWith(S.root);
   if (S.reported) S.report(300);                                 // with the picture Streamlit forgot what it had said
+  if (S.acted) S.actAgain();
   if (S.focus && document.activeElement === document.body) S.focus.focus({preventScroll: true});
   return S;
 }
 
-// Whose keys they are: those of the scrubber that has the focus, else of the first, even while it is away.
+// Whose keys they are: those of the scrubber that has the focus, else of the first, else of one that is away.
 function owner(target) {
   const away = [...AWAY].find(([place]) => place.startsWith(location.pathname + " "));
-  return target.closest(".dy") ?? away?.[1].root ?? document.querySelector(".dy");
+  return target.closest(".dy") ?? document.querySelector(".dy") ?? away?.[1].root;
 }
 
 // Take over a new scene: colours of the theme, then the cursor's place, which only a person or a jump may change.
