@@ -36,6 +36,7 @@ SETTINGS = {
     "PYTHONPATH": str(ROOT),
     "DYNAT_LEASE": "9",
     "RAY_raylet_death_check_interval_milliseconds": "100",  # in which a run goes on though its node is lost
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",  # else a shared run waits for a minute for a node that is lost
     "RAY_worker_niceness": "0",  # else it is 15, and other work on this machine starves what is tested
 }
 
