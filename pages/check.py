@@ -29,7 +29,7 @@ from ui.live import MOVING, interrupted_banner, moving_line
 from ui.measured import measured_tabs
 from ui.stills import head, picture
 from ui.store import places, runs, state_of, store
-from ui.words import plain
+from ui.words import epoch_shown, plain
 
 SCREEN = screen_of("Check a model")
 LOOK = 0.5  # seconds between looks at a check that is under way
@@ -110,16 +110,17 @@ def start_form(run: Run, link: Link) -> None:
         st.caption("Checking computes: it needs torch and the network's weights.")
         return
     threat = run.config.threat
-    settings: Check | None = Check()
+    epoch = epoch_shown(run)
+    settings: Check | None = Check(epoch=epoch)
     with st.popover("Settings"):
         n = st.number_input("test images", 8, run.config.test_size, min(256, run.config.test_size), key=f"{SCREEN}.n")
         eps = st.text_input("eps, pixels", describe_eps(threat.eps).partition(" ")[0], key=f"{SCREEN}.eps.{run.id}")
         steps = st.number_input("PGD steps", 3, 5000, 50, key=f"{SCREEN}.steps")
         restarts = st.number_input("restarts", 1, 100, 5, key=f"{SCREEN}.restarts")
-        st.caption(f"{NORM_WORDS[threat.norm]}, margin loss; classes in proportion; best epoch.")
+        st.caption(f"{NORM_WORDS[threat.norm]}, margin loss; classes in proportion; {epoch} epoch.")
         try:
             values: dict[str, Any] = {"kind": "check", "n": n, "eps": parse_number(eps), "steps": steps}
-            settings = build({**values, "restarts": restarts})  # type: ignore[assignment]
+            settings = build({**values, "restarts": restarts, "epoch": epoch})  # type: ignore[assignment]
         except ConfigError as error:
             st.error(plain(error))
             settings = None

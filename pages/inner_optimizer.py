@@ -181,7 +181,7 @@ def _is_one(run: Run) -> bool:
 
 
 def _measured(run: Run) -> tuple[str, ...]:
-    found = outcome(run)
+    found = outcome(run, "best")
     assert found is not None
     ladder = latest(run, "ladder", found["epoch"])
     worst = worst_case(ladder) if ladder else None

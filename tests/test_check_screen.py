@@ -16,6 +16,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from dynat_core.config import Digits, Elsewhere, Imported, RunConfig
+from dynat_core.reports.compared import verdict
 from dynat_core.store import evaluations
 from dynat_core.store.evaluation_settings import Again, Check, Curves, Ladder, Transfer
 from dynat_core.store.runs import Run, RunStore
@@ -26,6 +27,7 @@ from dynat_core.work.questions import Answer
 from dynat_core.work.worker import run_job
 from tests.zoo import digits, perceptron
 from ui import actions, store
+from ui.cards import run_card
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -123,8 +125,21 @@ def test_pressing_check_now_asks_the_helper_and_shows_that_it_works(folder, cold
     test = opened(run=ONE)
     next(b for b in test.button if b.label == "Check now").click().run()
     (check,) = evaluations.evaluations(folder / ONE)
-    assert cold[0] == check.name and check.settings.n == 256
+    assert cold[0] == check.name and check.settings.n == 256 and check.settings.epoch == "best"
     assert any(b.label == "Stop" for b in test.button)
+
+
+def test_what_is_checked_is_the_epoch_that_the_card_of_a_run_shows(folder, cold):
+    shutil.copytree(SHIPPED / "demo-digits-unsecured", folder / "unsecured")
+    run = Run(folder / "unsecured")
+    assert "not yet checked" not in run_card(run)  # the shipped check is of that epoch
+    shutil.rmtree(run.folder / "evaluations")
+    test = opened(run="unsecured")
+    assert any("last epoch" in caption.value for caption in test.caption)
+    next(b for b in test.button if b.label == "Check now").click().run()
+    (check,) = evaluations.evaluations(run.folder)
+    run_job(check.folder, "cpu")
+    assert check.state == "finished" and verdict(run, run.config.epochs) in run_card(run)
 
 
 def test_a_check_that_failed_or_was_left_says_why_and_can_go_on(folder):

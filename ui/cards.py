@@ -17,7 +17,7 @@ from dynat_core.views.base import styled
 from dynat_core.views.facts import share
 from dynat_core.views.words import number, percent
 from ui.store import history, state_of
-from ui.words import ago, gradients_per_image, outcome, strategy_words
+from ui.words import ago, epoch_shown, gradients_per_image, outcome, strategy_words
 
 _DASHES = {
     "solid": "",
@@ -82,21 +82,17 @@ def _drawn(points: Sequence[tuple[float, float]], dash: str) -> str:
 
 
 def run_card(run: Run) -> str:
-    """The card of a run that has recorded something: what it reached, how sure, at what cost, and its two courses.
-
-    Clean training has no best epoch worth choosing by robust accuracy, so its card shows the last one.
-    """
+    """The card of a run that has recorded something: what it reached, how sure, at what cost, and its two courses."""
     config, past = run.config, history(run)
     strategy = config.strategy.name
-    which = "last" if strategy == "unsecured" else "best"
-    found = outcome(run, which)
+    found = outcome(run)
     head = f"<h3>{swatch(strategy)}{escape(run.title)}</h3>"
     if found is None:
         return f'<div class="dynat-card">{head}<p>{escape(config.summary())}: nothing recorded yet.</p></div>'
     cost = gradients_per_image(run)
     norm = NORM_WORDS[config.threat.norm]
     facts = (
-        f"{_which_epoch(run, found['epoch'], which)}; {found['n']:,} test images, 95 % intervals; "
+        f"{_which_epoch(run, found['epoch'])}; {found['n']:,} test images, 95 % intervals; "
         f"{norm} eps {describe_eps(config.threat.eps)}"
     )
     numbers = _reached("clean", found["clean"], found["n"], "without an attack")
@@ -111,14 +107,14 @@ def run_card(run: Run) -> str:
     )
 
 
-def _which_epoch(run: Run, epoch: int, which: str) -> str:
+def _which_epoch(run: Run, epoch: int) -> str:
     """Which epoch a card speaks of, and of how many seeds; a network from elsewhere has no seed that is known here."""
     config = run.config
     if run.kind == "imported":
         return "As it was brought in"
     if run.kind == "external":
         return f"Epoch {epoch}, the last one recorded"
-    chosen = "best on held-out images" if which == "best" and run.result() else "the last one"
+    chosen = "best on held-out images" if epoch_shown(run) == "best" and run.result() else "the last one"
     return f"Epoch {epoch} of {config.epochs}, {chosen}, one seed ({config.seed})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
+from typing import Literal
 
 import streamlit as st
 
@@ -22,7 +23,7 @@ def results_table(runs: list[Run]) -> None:
     rows = []
     for run, line in zip(runs, swatches(runs), strict=True):
         cost = gradients_per_image(run)
-        which = ("best", "last") if run.result() else ("newest",)
+        which: tuple[Literal["best", "last", "newest"], ...] = ("best", "last") if run.result() else ("newest",)
         for name in which:
             found = outcome(run, name)
             if found is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -97,13 +96,8 @@ def asked(found: Sequence[Row], wish: Wish) -> list[Row]:
 
 
 def _reached(row: Row, measure: str) -> float:
-    found = None if row.state == "broken" else _outcome(row.run)
+    found = None if row.state == "broken" else outcome(row.run)
     return float(found[measure]) if found else -1.0
-
-
-def _outcome(run: Run) -> dict[str, Any] | None:
-    """As on the cards: clean training has no epoch worth choosing by robust accuracy, so it shows its last one."""
-    return outcome(run, "last" if run.config.strategy.name == "unsecured" else "best")
 
 
 def table(found: Sequence[Row], sized: bool = True) -> pd.DataFrame:
@@ -137,7 +131,7 @@ def _cells(row: Row, sized: bool) -> dict[str, object]:
     if row.state == "broken":
         return cells | {"note": row.run.problem or ""}
     config = row.run.config
-    if found := _outcome(row.run):
+    if found := outcome(row.run):
         low, high = wilson(found["robust"], found["n"])
         cells |= {
             "epoch": f"{found['epoch']} of {config.epochs}" if config.epochs else str(found["epoch"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from dynat_core.config import STRATEGY_WORDS, RunConfig
 from dynat_core.durations import duration
@@ -32,12 +32,17 @@ def _literal(text: str) -> str:
     return _ADDRESS.sub(rf"\1{_JOINER}", _MARKS.sub(r"\\\1", text))
 
 
-def outcome(run: Run, which: str = "best") -> dict[str, Any] | None:
+def epoch_shown(run: Run) -> Literal["best", "last"]:
+    """The epoch a run stands for: clean training has none worth choosing by robust accuracy, so it is its last one."""
+    return "last" if run.config.strategy.name == "unsecured" else "best"
+
+
+def outcome(run: Run, which: Literal["best", "last", "newest"] | None = None) -> dict[str, Any] | None:
     """What a run has reached: epoch, n, clean and robust as shares of n; at its best or last epoch, else at its newest.
 
-    which: "best" (chosen on held-out images) or "last". None before the first record.
+    which: "best" (chosen on held-out images) or "last"; None: what the run stands for. None before the first record.
     """
-    found = (run.result() or {}).get(which)
+    found = (run.result() or {}).get(which or epoch_shown(run))
     if found:
         n = found["n"]
         return {
