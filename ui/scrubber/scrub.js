@@ -3,7 +3,8 @@
 // away before it was sent: then the picture is taken from the page, and put there again by the second. So whatever must
 // last (cursor, focus, zoom, a drag under way) lives in S, never in a closure, and S outlives a moment's absence from a
 // page that is still there.
-const INSTANCES = new WeakMap(), AWAY = new Map(), ABSENCE = window.dynatAbsence ?? 10000;
+const INSTANCES = new WeakMap(), AWAY = new Map();
+const ABSENCE = window.dynatAbsence ?? 10000;                    // ms; longer where a test loses pictures on a busy machine
 
 export default function ({data, parentElement, setStateValue, setTriggerValue}) {
   const scene = unpack(data);
