@@ -240,9 +240,10 @@ def number_field(run: Run, index: int, there: Container[int], link: Link) -> Non
     most = run.config.data.counts[1] - 1
     key = f"{SCREEN}.passing"
     number, meanwhile = st.session_state.pop(key, (index, index))  # in the field; the image that was shown
-    if meanwhile == index and number not in there and number <= most:  # of the run that is shown now
+    passing = meanwhile == index != number <= most and number not in there  # of the run that is shown now
+    shown = number if passing else index
+    if passing:
         st.session_state[key] = number, index
-    shown = number if key in st.session_state else index
 
     def changed(number: int) -> None:
         st.session_state.pop(key, None)
@@ -252,7 +253,7 @@ def number_field(run: Run, index: int, there: Container[int], link: Link) -> Non
             st.session_state[key] = number, index
 
     st.number_input("image number", 0, most, **moved(f"{SCREEN}.number", shown, changed))
-    if shown != index:
+    if passing:
         st.info(f"There is no test image {shown} in this run; number {index} is shown still.")
 
 

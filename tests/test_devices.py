@@ -243,8 +243,7 @@ def test_a_signal_ends_all_workers_and_one_that_is_killed_is_replaced(tmp_path, 
     until(lambda: len([s for s in worker_states(tmp_path) if s["pid"]]) == 3, "all have begun")
     killed = worker_states(tmp_path)[1]["pid"]
     os.kill(killed, signal.SIGKILL)
-    others = lambda: [s["pid"] for s in worker_states(tmp_path) if s["pid"] not in (killed, None)]  # noqa: E731
-    until(lambda: len(others()) == 3, "it is replaced")
+    until(lambda: len({s["pid"] for s in worker_states(tmp_path)} - {killed, None}) == 3, "it is replaced")
     crew.send_signal(signal.SIGTERM)
     assert crew.wait(60) == 0
     assert not worker_alive(tmp_path)

@@ -34,18 +34,23 @@ def entered(screen: str) -> None:
     came = st.session_state.get("link.screen") != screen
     st.session_state["link.screen"] = screen
     written = st.session_state.pop("link.written", set())
-    for name in _names(screen, "replaced"):
+    for name in _of("replaced", screen):
         link = Link(screen, name)
-        if came or went_back() or (name not in written and link.is_shown() and not link.is_doubted()):
-            link.settle()
-    for name in _names(screen, "seen") if came else ():
-        del st.session_state[f"link.seen.{screen}.{name}"]
+        if came or went_back() or (name not in written and link.is_shown() and link.value not in link.doubted()):
+            _kept("replaced").pop((screen, name))
+    for name in _of("seen", screen) if came else ():
+        _kept("seen").pop((screen, name))
 
 
-def _names(screen: str, part: str) -> list[str]:
-    """Names of the links of a screen of which `part` is kept in the session."""
-    prefix = f"link.{part}.{screen}."
-    return [str(key).removeprefix(prefix) for key in st.session_state if str(key).startswith(prefix)]
+def _kept(what: str) -> dict[tuple[str, str], Any]:
+    """(screen, name) of a link -> what the session keeps of it; one dictionary, since walking through the state itself,
+    in every run, reads every value in it."""
+    return st.session_state.setdefault(f"link.{what}", {})
+
+
+def _of(what: str, screen: str) -> list[str]:
+    """Names of the links of a screen of which that is kept."""
+    return [name for at, name in _kept(what) if at == screen]
 
 
 def went_back() -> bool:
@@ -71,8 +76,7 @@ class Link:
 
     def __init__(self, screen: str, name: str) -> None:
         self.screen, self.name = screen, name
-        parts = ("value", "seen", "replaced")
-        self._value, self._seen, self._replaced = (f"link.{part}.{screen}.{name}" for part in parts)
+        self._at, self._value = (screen, name), f"link.value.{screen}.{name}"
 
     @property
     def value(self) -> str | None:
@@ -85,11 +89,9 @@ class Link:
         To be asked once in each whole run of a page, never in a fragment.
         """
         there = st.query_params.get(self.name)
-        if there == st.session_state.get(self._seen, _UNREAD):
+        if there == _kept("seen").get(self._at, _UNREAD) or there in self.doubted():
             return False
-        if there in self._doubted():
-            return False
-        st.session_state[self._seen] = st.session_state[self._value] = there
+        _kept("seen")[self._at] = st.session_state[self._value] = there
         return True
 
     def write(self, value: str | None) -> None:
@@ -98,12 +100,11 @@ class Link:
         if value == self.value and value == there:
             return
         now = time.monotonic()
-        old = [(there, now), *([(self.value, now)] if self.value != there else [])]
-        st.session_state[self._replaced] = [*self._just_replaced(), *old]
-        st.session_state[self._value] = st.session_state[self._seen] = value
+        _kept("replaced")[self._at] = {**self.doubted(), there: now, self.value: now}
+        _kept("seen")[self._at] = st.session_state[self._value] = value
         changed = {self.name: value}
-        for link in (Link(self.screen, name) for name in _names(self.screen, "replaced") if name != self.name):
-            if not link.is_shown() and st.query_params.get(link.name) in link._doubted():  # else it is a way Back
+        for link in (Link(self.screen, name) for name in _of("replaced", self.screen) if name != self.name):
+            if not link.is_shown() and st.query_params.get(link.name) in link.doubted():  # else it is a way Back
                 changed[link.name] = link.value
         st.session_state.setdefault("link.written", set()).update(changed)
         query = {**st.query_params.to_dict(), **changed}
@@ -113,22 +114,11 @@ class Link:
         """Whether the query string has the value."""
         return st.query_params.get(self.name) == self.value
 
-    def is_doubted(self) -> bool:
-        """Whether the value is one that was replaced, too: shown, it may be the older one, with more to come."""
-        return self.value in self._doubted()
-
-    def settle(self) -> None:
-        """Believe again what was replaced."""
-        st.session_state.pop(self._replaced, None)
-
-    def _doubted(self) -> set[str | None]:
-        """The values that the browser may still take for the present one."""
-        return {old for old, _ in self._just_replaced()}
-
-    def _just_replaced(self) -> list[tuple[str | None, float]]:
-        """(value, when it was replaced)."""
-        known: list[tuple[str | None, float]] = st.session_state.get(self._replaced, [])
-        return [(old, when) for old, when in known if time.monotonic() - when < SETTLING]
+    def doubted(self) -> dict[str | None, float]:
+        """The values that the browser may still take for the present one, and when each was replaced. Where the value
+        is among them, the browser may show it as the older one, with more to come."""
+        known: dict[str | None, float] = _kept("replaced").get(self._at, {})
+        return {old: when for old, when in known.items() if time.monotonic() - when < SETTLING}
 
 
 def whole_number(text: str, digits: int = 6) -> int:
