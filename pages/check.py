@@ -162,13 +162,11 @@ def add_model(links: dict[str, Link]) -> None:
 
 def about(run: Run) -> str:
     """The model in a line: what it is, and the number that is to be believed."""
-    config, result = run.config, run.result()
+    config, shown = run.config, (run.result() or {}).get(epoch_shown(run))
     words = f"{config.summary()}; {NORM_WORDS[config.threat.norm]}"
-    best = (result or {}).get("best")
-    if best:
-        words += (
-            f". Recorded: {share(best['robust_correct'], best['n'])} of {best['n']:,} against {config.attack_words()}"
-        )
+    if shown:
+        recorded = share(shown["robust_correct"], shown["n"])
+        words += f". Recorded: {recorded} of {shown['n']:,} against {config.attack_words()}"
     return words + (f". Added by {run.by}." if run.kind == "imported" and run.by else ".")
 
 

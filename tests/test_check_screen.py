@@ -136,6 +136,7 @@ def test_what_is_checked_is_the_epoch_that_the_card_of_a_run_shows(folder, cold)
     shutil.rmtree(run.folder / "evaluations")
     test = opened(run="unsecured")
     assert any("last epoch" in caption.value for caption in test.caption)
+    assert f"Recorded: {run.result()['last']['robust_correct'] / 5:.1f} %" in text(test)  # of 500 images
     next(b for b in test.button if b.label == "Check now").click().run()
     (check,) = evaluations.evaluations(run.folder)
     run_job(check.folder, "cpu")
